@@ -1,0 +1,3 @@
+"""Customhouse: content moderation on your own hardware."""
+
+__version__ = "0.1.0"

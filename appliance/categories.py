@@ -1,0 +1,59 @@
+"""The categories of config/categories.toml: what is screened, and which model's score answers it."""
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from appliance.errors import Misconfigured
+
+BUILT_IN = ("ai_adult_general", "underage", "nsfw")
+"""The three content categories, in the order of the seeds' payloads."""
+CHECKS = ("nsfw", "ai_adult_general", "underage", "text")
+"""The four toggles of moderation-config."""
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One model's label, or the sum of several, against a threshold."""
+
+    step: str
+    model: str
+    label: str | list[str]
+    threshold: float
+
+    @property
+    def labels(self) -> list[str]:
+        return [self.label] if isinstance(self.label, str) else self.label
+
+
+class Category(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    label: str
+    description: str
+    icon: str
+    question: str = ""
+    """What a vision judge is asked; answered yes = the category is true."""
+    judge_threshold: float = 0.5
+    sources: list[Source] = []
+
+    def classifiers(self, step: str) -> list[Source]:
+        return [source for source in self.sources if source.step == step]
+
+
+def load(path: Path) -> dict[str, Category]:
+    """Slug → category. Raises Misconfigured when the file lacks a built-in, or a source makes no sense."""
+    try:
+        categories = msgspec.convert(tomllib.loads(path.read_text()), dict[str, Category])
+    except OSError as error:
+        raise Misconfigured(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise Misconfigured(f"{path}: {error}") from error
+    for slug in CHECKS:
+        if slug not in categories:
+            raise Misconfigured(f"{path}: the category {slug!r} is missing; turn a check off by organisation instead")
+    for slug, category in categories.items():
+        for source in category.sources:
+            if source.step not in ("nsfw", "vlm"):
+                raise Misconfigured(f"{path}: {slug}: step is {source.step!r}; it must be nsfw or vlm")
+            if not 0 < source.threshold <= 1:
+                raise Misconfigured(f"{path}: {slug}: threshold {source.threshold} is not between 0 and 1")
+    return categories

@@ -1,0 +1,152 @@
+"""SQLite: the file that is the truth, one writer thread a process that commits what is waiting together.
+
+Reads use a connection of the calling thread. Writes are functions handed to the writer: it opens one transaction
+(BEGIN IMMEDIATE, synchronous=FULL), runs all that wait, each in a savepoint of its own, commits once and then answers
+everybody. So a function that returned is on disk, and thirty callers cost one fsync.
+"""
+
+import asyncio
+import fcntl
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlite_utils
+from pysqlite3 import dbapi2 as sqlite3
+
+from appliance.errors import Misconfigured, Unavailable
+from appliance.schema import migrations
+
+OLDEST_SQLITE = (3, 51, 3)
+"""Releases before it can corrupt a WAL database that several connections write (the WAL-reset bug)."""
+
+Connection = sqlite3.Connection
+Row = sqlite3.Row
+IntegrityError = sqlite3.IntegrityError
+
+T = TypeVar("T")
+
+_TOGETHER = 256  # the most functions in one commit: keeps p99 low when thousands wait
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection with our settings. Raises Misconfigured on an SQLite that can corrupt the file."""
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise Misconfigured(
+            f"SQLite {sqlite3.sqlite_version} can corrupt this database; "
+            f"install the pinned pysqlite3 (SQLite ≥ {'.'.join(map(str, OLDEST_SQLITE))})"
+        )
+    conn = sqlite3.connect(str(path), timeout=30.0, isolation_level=None, check_same_thread=False)
+    conn.row_factory = sqlite3.Row
+    conn.execute("PRAGMA journal_mode = WAL")
+    conn.execute("PRAGMA synchronous = FULL")
+    conn.execute("PRAGMA foreign_keys = ON")
+    conn.execute("PRAGMA cache_size = -65536")
+    return conn
+
+
+def migrate(path: Path) -> None:
+    """Bring the file to the newest schema; made if it is not there. Safe when several processes start at once."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+    with open(path.with_suffix(".migrate"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        conn = connect(path)
+        try:
+            migrations.apply(sqlite_utils.Database(conn))
+        finally:
+            conn.close()
+    path.chmod(0o640)
+
+
+class Database:
+    """One process's hold of the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._waiting: queue.SimpleQueue[tuple[Callable[[Connection], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_all, name="database-writer", daemon=True)
+        self._writer.start()
+
+    def reader(self) -> Connection:
+        """This thread's connection, for SELECT. Each statement sees the newest commit."""
+        conn: Connection | None = getattr(self._local, "conn", None)
+        if conn is None:
+            conn = connect(self.path)
+            conn.execute("PRAGMA query_only = ON")
+            self._local.conn = conn
+        return conn
+
+    def write(self, change: Callable[[Connection], T]) -> T:
+        """Run `change` in a transaction; when this returns, it is on disk. What `change` raises is raised here, and
+        nothing of it is kept. Raises Unavailable when the file cannot be written (disk full, locked for long)."""
+        return self._submit(change).result()
+
+    async def write_async(self, change: Callable[[Connection], T]) -> T:
+        """`write` for an event loop."""
+        return await asyncio.wrap_future(self._submit(change))
+
+    def close(self) -> None:
+        """Finish what waits, then stop the writer."""
+        self._waiting.put(None)
+        self._writer.join()
+
+    def _submit(self, change: Callable[[Connection], T]) -> Future[T]:
+        future: Future[T] = Future()
+        self._waiting.put((change, future))
+        return future
+
+    def _write_all(self) -> None:
+        conn = connect(self.path)
+        while (first := self._waiting.get()) is not None:
+            together = [first]
+            stop = False
+            while len(together) < _TOGETHER and not self._waiting.empty():
+                item = self._waiting.get()
+                if item is None:
+                    stop = True
+                    break
+                together.append(item)
+            self._commit(conn, together)
+            if stop:
+                break
+        conn.close()
+
+    def _commit(self, conn: Connection, together: list[tuple[Callable[[Connection], Any], Future[Any]]]) -> None:
+        """One transaction for all of `together`; then, and only then, everybody is answered."""
+        answers: list[tuple[Future[Any], Any, BaseException | None]] = []
+        try:
+            conn.execute("BEGIN IMMEDIATE")
+            for change, future in together:
+                conn.execute("SAVEPOINT one")
+                try:
+                    answers.append((future, change(conn), None))
+                except Exception as error:
+                    if not conn.in_transaction:  # SQLite gave up the whole transaction: disk full, I/O error
+                        raise
+                    conn.execute("ROLLBACK TO one")
+                    answers.append((future, None, error))
+                conn.execute("RELEASE one")
+            conn.execute("COMMIT")
+        except Exception as error:  # nothing of the batch is on disk: everybody is told so
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
+            for _, future in together:
+                future.set_exception(_unavailable(error))
+            return
+        for future, value, failed in answers:
+            if failed is None:
+                future.set_result(value)
+            else:
+                future.set_exception(_unavailable(failed) if isinstance(failed, sqlite3.OperationalError) else failed)
+
+
+def _unavailable(error: Exception) -> Exception:
+    if not isinstance(error, sqlite3.Error):
+        return error
+    refusal = Unavailable(f"The database cannot be written ({error}); nothing was accepted. Try again", retry_after_s=5)
+    refusal.__cause__ = error
+    return refusal

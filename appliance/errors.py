@@ -1,0 +1,189 @@
+"""Every error that may leave the house, drawn as a tree.
+
+CustomhouseError
+├── Refusal                  the caller's answer: an HTTP status, a code of the contract, a sentence that says what to do
+│   ├── InvalidRequest           400 INVALID_REQUEST
+│   ├── Unauthorized             401 UNAUTHORIZED
+│   ├── PaymentRequired          402 PAYMENT_REQUIRED
+│   ├── Forbidden                403 FORBIDDEN
+│   ├── AccountTerminated        403 ACCOUNT_TERMINATED
+│   ├── NotFound                 404 NOT_FOUND
+│   ├── JobNotFound              404 JOB_NOT_FOUND
+│   ├── MethodNotAllowed         405 METHOD_NOT_ALLOWED
+│   ├── Conflict                 409 CONFLICT
+│   ├── PayloadTooLarge          413 PAYLOAD_TOO_LARGE
+│   ├── UnsupportedMedia         415 UNSUPPORTED_MEDIA
+│   ├── RateLimited              429 RATE_LIMITED
+│   └── Unavailable              503 SERVICE_UNAVAILABLE (carries retry_after_s)
+├── Failure                  why a child job failed: an error_code of the contract, and whether trying again can help
+│   ├── MediaUnreachable         the address did not give the media
+│   ├── MediaUnsupported         it is not media that we decode, or it is damaged
+│   ├── MediaTooLarge            over a limit of bytes, pixels or length
+│   ├── ModelUnavailable         the weights are missing or not loaded
+│   ├── ModelRefused             the model gave no verdict that can be read
+│   ├── InferenceDown            the model process is not there, or says busy: passing
+│   └── InferenceTimeout         it did not answer in time: passing
+└── Misconfigured            found at start or in a command: settings, manifests, weights, schema
+
+Messages tell the reader what to do and never quote submitted content.
+"""
+
+from typing import ClassVar
+
+
+class CustomhouseError(Exception):
+    """The root. `message` is written for the reader of an answer, a job or a terminal."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+# --- refusals: answers to a caller ---------------------------------------------------------------------------------
+
+
+class Refusal(CustomhouseError):
+    code: ClassVar[str] = "INTERNAL_ERROR"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, details: list[dict[str, str]] | None = None) -> None:
+        super().__init__(message)
+        self.details = details
+        """[{"field": …, "issue": …}] for the error envelope, or None."""
+
+
+class InvalidRequest(Refusal):
+    code = "INVALID_REQUEST"
+    status = 400
+
+
+class Unauthorized(Refusal):
+    code = "UNAUTHORIZED"
+    status = 401
+
+
+class PaymentRequired(Refusal):
+    code = "PAYMENT_REQUIRED"
+    status = 402
+
+
+class Forbidden(Refusal):
+    code = "FORBIDDEN"
+    status = 403
+
+
+class AccountTerminated(Refusal):
+    code = "ACCOUNT_TERMINATED"
+    status = 403
+
+
+class NotFound(Refusal):
+    code = "NOT_FOUND"
+    status = 404
+
+
+class JobNotFound(Refusal):
+    code = "JOB_NOT_FOUND"
+    status = 404
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__("Job not found")
+        self.job_id = job_id
+
+
+class MethodNotAllowed(Refusal):
+    code = "METHOD_NOT_ALLOWED"
+    status = 405
+
+
+class Conflict(Refusal):
+    code = "CONFLICT"
+    status = 409
+
+
+class PayloadTooLarge(Refusal):
+    code = "PAYLOAD_TOO_LARGE"
+    status = 413
+
+
+class UnsupportedMedia(Refusal):
+    code = "UNSUPPORTED_MEDIA"
+    status = 415
+
+
+class RateLimited(Refusal):
+    code = "RATE_LIMITED"
+    status = 429
+
+    def __init__(self, message: str = "Rate limit exceeded", *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(Refusal):
+    code = "SERVICE_UNAVAILABLE"
+    status = 503
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+# --- failures: why a child job failed --------------------------------------------------------------------------------
+
+
+class Failure(CustomhouseError):
+    """A child job could not be done. `permanent` says that trying again cannot help."""
+
+    error_code: ClassVar[str] = "INTERNAL_ERROR"
+
+    def __init__(self, message: str, *, permanent: bool) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+
+
+class MediaUnreachable(Failure):
+    error_code = "MEDIA_UNREACHABLE"
+
+
+class MediaUnsupported(Failure):
+    error_code = "UNSUPPORTED_MEDIA"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, permanent=True)
+
+
+class MediaTooLarge(Failure):
+    error_code = "MEDIA_TOO_LARGE"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, permanent=True)
+
+
+class ModelUnavailable(Failure):
+    error_code = "MODEL_UNAVAILABLE"
+
+
+class ModelRefused(Failure):
+    error_code = "MODEL_REFUSED"
+
+
+class InferenceDown(Failure):
+    error_code = "PROVIDER_UNAVAILABLE"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, permanent=False)
+
+
+class InferenceTimeout(Failure):
+    error_code = "PROVIDER_TIMEOUT"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, permanent=False)
+
+
+# --- misconfiguration --------------------------------------------------------------------------------------------------
+
+
+class Misconfigured(CustomhouseError):
+    """Settings, a manifest, weights or the schema are not usable; said at start, loudly."""

@@ -1,0 +1,57 @@
+"""The handles that a process holds: made once in its main, handed down, never global."""
+
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from appliance import categories, database
+from appliance.categories import Category
+from appliance.database import Database
+from appliance.errors import Misconfigured
+from appliance.settings import Settings
+
+
+class House:
+    """Settings, database, categories and the server's secret, opened together. Raises Misconfigured at start."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.categories: dict[str, Category] = categories.load(settings.categories_file)
+        for folder in (settings.home, settings.media_dir, settings.weights_dir, settings.run_dir):
+            make_folder(folder)
+        self.pepper = read_pepper(settings.pepper_file)
+        database.migrate(settings.database)
+        self.db = Database(settings.database)
+
+    def close(self) -> None:
+        self.db.close()
+
+
+def make_folder(path: Path) -> None:
+    """A folder that only we and our group enter. Raises Misconfigured with the path and the reason."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o750)
+    except OSError as error:
+        raise Misconfigured(f"{path}: cannot be made ({error.strerror}); set CUSTOMHOUSE_HOME to a folder you own") from error
+
+
+def read_pepper(path: Path) -> bytes:
+    """The secret under which keys are hashed; made on first use, readable by us only."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        pepper = path.read_bytes()
+        if len(pepper) < 32:
+            raise Misconfigured(f"{path}: shorter than 32 bytes; restore it from a backup, or delete it and make new keys") from None
+        return pepper
+    with os.fdopen(descriptor, "wb") as file:
+        pepper = secrets.token_bytes(32)
+        file.write(pepper)
+    return pepper
+
+
+def digest(pepper: bytes, raw: str) -> bytes:
+    """HMAC-SHA-256 of a secret under the pepper: what is kept instead of it."""
+    return hmac.new(pepper, raw.encode(), hashlib.sha256).digest()

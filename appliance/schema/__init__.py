@@ -1,0 +1,20 @@
+"""The tables, as numbered migrations applied by sqlite-utils: SQL in files beside this one, one a version."""
+
+from pathlib import Path
+
+import sqlite_utils
+from sqlite_utils.migrations import Migrations
+
+migrations = Migrations("customhouse")
+
+
+def _run(db: sqlite_utils.Database, file: str) -> None:
+    # statement by statement: executescript() would commit the transaction that the migration runs in
+    for statement in (Path(__file__).parent / file).read_text().split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
+@migrations()
+def m001_initial(db: sqlite_utils.Database) -> None:
+    _run(db, "001_initial.sql")

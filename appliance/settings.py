@@ -1,0 +1,244 @@
+"""One frozen Settings: the TOML file first, then the environment. The only file that reads either.
+
+`CUSTOMHOUSE_CONFIG` names the file (else `<home>/customhouse.toml` when it is there); `CUSTOMHOUSE_HOME` the state
+directory. Every other setting is `CUSTOMHOUSE_<SECTION>_<KEY>`, e.g. `CUSTOMHOUSE_SERVER_PORT=9000`; a list is written
+with commas. config/customhouse.toml shows every one with its default and reason; a test holds the two equal.
+"""
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_origin
+
+import msgspec
+
+from appliance.errors import Misconfigured
+
+_SHIPPED = Path(__file__).resolve().parent.parent
+
+
+class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    host: str = "127.0.0.1"
+    """Address to listen on. Only this machine by default; 0.0.0.0 behind a firewall or a proxy."""
+    port: int = 8000
+    workers: int = 1
+    """API processes. One commits the submissions of all its callers together; more help only past several thousand a second."""
+    max_body_mb: int = 320
+    """The largest request body read at all; must be a little over the largest upload."""
+    max_pending_jobs: int = 100_000
+    """Jobs waiting before a submission is answered 503 with Retry-After."""
+    min_free_disk_mb: int = 256
+    """Below this much free space nothing new is accepted (503), so that what was accepted can still be finished."""
+
+
+class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    threads: int = 16
+    """Jobs worked on at once. They mostly wait for the model process, which answers them in batches."""
+    lease_s: float = 60.0
+    """A job whose worker says nothing for this long is given to another."""
+    max_attempts: int = 5
+    """Tries of one child job before a passing error becomes final."""
+    retry_base_s: float = 1.0
+    """First wait before a retry; it doubles each time, with jitter."""
+    sweep_s: float = 2.0
+    """How often lost, due and stale rows are looked for."""
+
+
+class Inference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    device: str = "auto"
+    """auto | cpu | cuda. With cuda, a model that runs on the CPU after all is degraded health, said everywhere."""
+    threads: int = 0
+    """CPU threads of each model; 0 = the machine's cores."""
+    models: list[str] = []
+    """Models to load; empty = every fetched model that config/categories.toml names."""
+    text_judge: str = ""
+    """A model of task text-judge whose verdict counts for prompts; empty = none. See README on which are capable."""
+    vision_judge: str = ""
+    """A model of task vision-judge that answers the categories' questions; empty = the starter classifiers answer."""
+    max_batch: int = 32
+    batch_wait_ms: float = 2.0
+    """How long a batch waits for company when the model is idle. Small: a busy model gathers its next batch anyway."""
+    queue_limit: int = 1024
+    """Items waiting for one model before the answer is busy (503, passing)."""
+    deadline_s: float = 60.0
+    """How long a caller waits for an answer."""
+    context_tokens: int = 4096
+    """Context of each judge, all its sequences together."""
+
+
+class Media(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    max_image_mb: int = 10
+    max_video_mb: int = 300
+    max_pixels: int = 100_000_000
+    """Width × height an image's header may declare; a 389 KB PNG can declare 400 million and cost 2.3 GB."""
+    max_side: int = 1024
+    """Pictures are decoded reduced so that the longer side is about this."""
+    allowed_private_cidrs: list[str] = []
+    """Private networks that media and webhooks may be on, e.g. 10.0.0.0/8 for an on-premises store."""
+    fetch_timeout_s: float = 60.0
+    """One download, from connecting to the last byte."""
+    decoder_memory_mb: int = 512
+    decoder_timeout_s: float = 30.0
+    """One image, or one video's frames for each minute of its length."""
+    decoders: int = 2
+    """Decoder processes kept ready."""
+    frame_every_s: float = 5.0
+    scene_threshold: float = 0.35
+    """Change between neighbouring key frames (0 to 1) that counts as a new scene; 1 turns scene frames off."""
+    max_frames: int = 120
+    animation_frames: int = 8
+    """Frames sampled from an animated image."""
+
+
+class Uploads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    image: bool = True
+    video: bool = True
+    data_urls: bool = True
+
+
+class Webhooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    max_attempts: int = 12
+    """1 = the seeds' behaviour (logged, not retried)."""
+    timeout_s: float = 10.0
+    sign: bool = True
+    include_type: bool = True
+    send_failed: bool = False
+    """Also deliver jobs that failed (is_prohibited null). Off: a naive receiver would read null as allowed."""
+
+
+class Jobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    expose_reasons: bool = False
+    """Also give a reason for images and videos; the seeds give one for prompts only."""
+
+
+class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    level: str = "info"
+    format: str = "auto"
+    """auto (text on a terminal, else JSON) | text | json"""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    home: Path = Path("/var/lib/customhouse")
+    """The state directory: databases, weights, media in work, sockets. Tight modes; back it up."""
+    models_dir: Path = _SHIPPED / "models"
+    """Manifests of the models that can be installed."""
+    categories_file: Path = _SHIPPED / "config" / "categories.toml"
+    server: Server = Server()
+    worker: Worker = Worker()
+    inference: Inference = Inference()
+    media: Media = Media()
+    uploads: Uploads = Uploads()
+    webhooks: Webhooks = Webhooks()
+    jobs: Jobs = Jobs()
+    log: Log = Log()
+
+    @property
+    def database(self) -> Path:
+        return self.home / "customhouse.db"
+
+    @property
+    def queue(self) -> Path:
+        """Huey's file. May be deleted at any time: sweep refills it."""
+        return self.home / "queue.db"
+
+    @property
+    def weights_dir(self) -> Path:
+        return self.home / "weights"
+
+    @property
+    def media_dir(self) -> Path:
+        """Uploads and downloads of jobs in work; emptied as jobs close."""
+        return self.home / "media"
+
+    @property
+    def run_dir(self) -> Path:
+        return self.home / "run"
+
+    @property
+    def inference_socket(self) -> Path:
+        return self.run_dir / "inference.sock"
+
+    @property
+    def doorbell(self) -> Path:
+        """A datagram here wakes an idle worker thread at once."""
+        return self.run_dir / "work.sock"
+
+    @property
+    def pepper_file(self) -> Path:
+        """The server's secret under which keys are hashed. Losing it makes every key invalid."""
+        return self.home / "pepper"
+
+
+def load(config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the file and the environment. Raises Misconfigured with the file, the key and what is wrong."""
+    environ = os.environ if environ is None else environ
+    home = Path(environ["CUSTOMHOUSE_HOME"]) if "CUSTOMHOUSE_HOME" in environ else None
+    path = config or (Path(environ["CUSTOMHOUSE_CONFIG"]) if "CUSTOMHOUSE_CONFIG" in environ else None)
+    if path is None and home is not None and (home / "customhouse.toml").exists():
+        path = home / "customhouse.toml"
+    raw: dict[str, Any] = {}
+    if path is not None:
+        try:
+            raw = tomllib.loads(path.read_text())
+        except OSError as error:
+            raise Misconfigured(f"{path}: cannot be read ({error.strerror}); check CUSTOMHOUSE_CONFIG") from error
+        except tomllib.TOMLDecodeError as error:
+            raise Misconfigured(f"{path}: not valid TOML: {error}") from error
+    if home is not None:
+        raw["home"] = str(home)
+    for name, value in environ.items():
+        _override(raw, name, value)
+    try:
+        settings = msgspec.convert(raw, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise Misconfigured(f"{path or 'environment'}: {error}") from error
+    _check(settings)
+    return settings
+
+
+_TOP = {"CUSTOMHOUSE_MODELS_DIR": "models_dir", "CUSTOMHOUSE_CATEGORIES_FILE": "categories_file"}
+
+
+def _override(raw: dict[str, Any], name: str, value: str) -> None:
+    """Put one environment variable where its section and key say; a name that is none of ours is left alone."""
+    if name in _TOP:
+        raw[_TOP[name]] = value
+        return
+    for section in msgspec.structs.fields(Settings):
+        prefix = f"CUSTOMHOUSE_{section.name.upper()}_"
+        if not name.startswith(prefix) or not isinstance(section.default, msgspec.Struct):
+            continue
+        key = name.removeprefix(prefix).lower()
+        for field in msgspec.structs.fields(type(section.default)):
+            if field.name == key:
+                is_list = get_origin(field.type) is list
+                raw.setdefault(section.name, {})[key] = [v.strip() for v in value.split(",") if v.strip()] if is_list else value
+
+
+def _check(settings: Settings) -> None:
+    """What a type cannot say. Raises Misconfigured."""
+    if settings.inference.device not in ("auto", "cpu", "cuda"):
+        raise Misconfigured(f"inference.device is {settings.inference.device!r}; it must be auto, cpu or cuda")
+    if settings.log.format not in ("auto", "text", "json"):
+        raise Misconfigured(f"log.format is {settings.log.format!r}; it must be auto, text or json")
+    for cidr in settings.media.allowed_private_cidrs:
+        try:
+            ipaddress.ip_network(cidr)
+        except ValueError as error:
+            raise Misconfigured(f"media.allowed_private_cidrs: {cidr!r} is not a network: {error}") from error
+    if not 1 <= settings.server.port <= 65535:
+        raise Misconfigured(f"server.port is {settings.server.port}; it must be 1 to 65535")
+    for section, key, low in (
+        ("server", "workers", 1),
+        ("worker", "threads", 1),
+        ("worker", "max_attempts", 1),
+        ("inference", "max_batch", 1),
+        ("inference", "queue_limit", 1),
+        ("media", "decoders", 1),
+        ("media", "max_frames", 1),
+        ("webhooks", "max_attempts", 1),
+    ):
+        if getattr(getattr(settings, section), key) < low:
+            raise Misconfigured(f"{section}.{key} must be at least {low}")
