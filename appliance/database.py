@@ -12,13 +12,17 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlite_utils
-from pysqlite3 import dbapi2 as sqlite3
 
 from appliance.errors import Misconfigured, Unavailable
 from appliance.schema import migrations
+
+if TYPE_CHECKING:
+    import sqlite3  # pysqlite3 is the same module over a newer SQLite, but carries no types
+else:
+    from pysqlite3 import dbapi2 as sqlite3
 
 OLDEST_SQLITE = (3, 51, 3)
 """Releases before it can corrupt a WAL database that several connections write (the WAL-reset bug)."""
