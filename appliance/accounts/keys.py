@@ -1,0 +1,249 @@
+"""API keys: made, recognised, rotated, revoked. The raw key is shown once; what is kept is its HMAC and a prefix.
+
+A key is looked up by its HMAC under the server's pepper, so the comparison that the index makes says nothing about
+the key itself, and a revocation is seen by every process at its next request: nothing is cached (8 µs a look-up).
+"""
+
+import hmac
+import re
+import secrets
+import string
+
+import msgspec
+
+from appliance import audit, clock
+from appliance.accounts import scopes
+from appliance.database import Connection, Row
+from appliance.errors import AccountTerminated, Forbidden, InvalidRequest, NotFound, Unauthorized
+from appliance.house import digest
+
+_BASE62 = string.ascii_letters + string.digits
+_SECRET_LENGTH = 40  # 238 bits
+_SHOWN = 6  # characters of the secret kept for display
+_FORM = re.compile(r"(?:stars|omad_live|omad_test)_[A-Za-z0-9]{40}")
+
+
+class Key(msgspec.Struct, frozen=True):
+    """A key as it is kept: everything but the key."""
+
+    id: str
+    org_id: str
+    name: str
+    prefix: str
+    scopes: tuple[str, ...]
+    surface: str
+    environment: str
+    created_at: int
+    last_used_at: int | None = None
+    expires_at: int | None = None
+    revoked_at: int | None = None
+    rotated_from: str | None = None
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who is asking, as recognised from a key."""
+
+    org_id: str
+    key_id: str
+    key_name: str
+    key_prefix: str
+    scopes: frozenset[str]
+    last_used_at: int | None = None
+
+    @property
+    def actor(self) -> str:
+        """How the audit log names it."""
+        return f"key:{self.key_prefix}"
+
+
+def create(
+    conn: Connection,
+    pepper: bytes,
+    org_id: str,
+    name: str,
+    *,
+    granted: tuple[str, ...] = (),
+    surface: str = "stars",
+    environment: str = "live",
+    expires_at: int | None = None,
+    rotated_from: str | None = None,
+) -> tuple[Key, str]:
+    """A new key and, this once, its raw form. With nothing granted it gets its surface's default scopes."""
+    if surface not in scopes.DEFAULT:
+        raise InvalidRequest(f"The surface is stars or omnimod, not {surface!r}")
+    if environment not in ("live", "test"):
+        raise InvalidRequest(f"The environment is live or test, not {environment!r}")
+    if not 1 <= len(name) <= 200:
+        raise InvalidRequest("A key's name has 1 to 200 characters")
+    start = "stars_" if surface == "stars" else f"omad_{environment}_"
+    raw = start + "".join(secrets.choice(_BASE62) for _ in range(_SECRET_LENGTH))
+    key = Key(
+        id=clock.new_id(),
+        org_id=org_id,
+        name=name,
+        prefix=raw[: len(start) + _SHOWN],
+        scopes=scopes.parse(granted) or scopes.DEFAULT[surface],
+        surface=surface,
+        environment=environment,
+        created_at=clock.now_ms(),
+        expires_at=expires_at,
+        rotated_from=rotated_from,
+    )
+    conn.execute(
+        """
+        INSERT INTO api_key
+            (id, org_id, name, prefix, digest, scopes, surface, environment,
+            created_at, expires_at, rotated_from)
+        VALUES
+            (:id, :org_id, :name, :prefix, :digest, :scopes, :surface, :environment,
+            :created_at, :expires_at, :rotated_from)
+        """,
+        {
+            "id": key.id,
+            "org_id": key.org_id,
+            "name": key.name,
+            "prefix": key.prefix,
+            "digest": digest(pepper, raw),
+            "scopes": msgspec.json.encode(key.scopes).decode(),
+            "surface": key.surface,
+            "environment": key.environment,
+            "created_at": key.created_at,
+            "expires_at": key.expires_at,
+            "rotated_from": key.rotated_from,
+        },
+    )
+    return key, raw
+
+
+def recognise(conn: Connection, pepper: bytes, raw: str) -> Caller:
+    """Whose key this is. Raises Unauthorized when it is malformed, unknown, revoked or expired, AccountTerminated or
+    Forbidden when its organisation may not ask."""
+    if not _FORM.fullmatch(raw):
+        raise Unauthorized("Invalid API key")
+    wanted = digest(pepper, raw)
+    row = conn.execute(
+        """
+        SELECT api_key.id, api_key.org_id, api_key.name, api_key.prefix, api_key.digest, api_key.scopes,
+            api_key.last_used_at, api_key.expires_at, api_key.revoked_at, organisation.status AS org_status
+        FROM api_key
+        JOIN organisation ON organisation.id = api_key.org_id
+        WHERE api_key.digest = :digest
+        """,
+        {"digest": wanted},
+    ).fetchone()
+    if row is None or not hmac.compare_digest(row["digest"], wanted):
+        raise Unauthorized("Invalid API key")
+    now = clock.now_ms()
+    if row["revoked_at"] is not None and row["revoked_at"] <= now:
+        raise Unauthorized("API key has been revoked")
+    if row["expires_at"] is not None and row["expires_at"] <= now:
+        raise Unauthorized("API key has expired")
+    if row["org_status"] == "terminated":
+        raise AccountTerminated("This account has been terminated; contact the operator of this service")
+    if row["org_status"] == "disabled":
+        raise Forbidden("Organization disabled")
+    return Caller(
+        org_id=row["org_id"],
+        key_id=row["id"],
+        key_name=row["name"],
+        key_prefix=row["prefix"],
+        scopes=frozenset(_scopes(row["scopes"])),
+        last_used_at=row["last_used_at"],
+    )
+
+
+def touch(conn: Connection, key_id: str, now: int) -> None:
+    """Note that the key was used. Callers do so at most once a minute, or every request would be a write."""
+    conn.execute("UPDATE api_key SET last_used_at = :now WHERE id = :id", {"id": key_id, "now": now})
+
+
+def every(conn: Connection, org_id: str | None = None) -> list[Key]:
+    """All keys, or an organisation's, newest first, the revoked ones too."""
+    rows = conn.execute(
+        """
+        SELECT * FROM api_key
+        WHERE :org_id IS NULL OR org_id = :org_id
+        ORDER BY created_at DESC, id
+        """,
+        {"org_id": org_id},
+    )
+    return [_key(row) for row in rows]
+
+
+def find(conn: Connection, reference: str) -> Key:
+    """The one key with this id, prefix or name. Raises NotFound, or InvalidRequest when several answer to it."""
+    rows = conn.execute(
+        """
+        SELECT * FROM api_key
+        WHERE id = :reference OR prefix = :reference OR name = :reference
+        """,
+        {"reference": reference},
+    ).fetchall()
+    if not rows:
+        raise NotFound(f"There is no key with the id, prefix or name {reference!r}; see: customhouse keys list")
+    if len(rows) > 1:
+        raise InvalidRequest(f"{len(rows)} keys answer to {reference!r}; name the one you mean by its id")
+    return _key(rows[0])
+
+
+def revoke(conn: Connection, key_id: str, *, actor: str, reason: str | None = None) -> None:
+    """From now on the key is refused. Revoking it again changes nothing. Raises NotFound."""
+    row = conn.execute("SELECT org_id, prefix, revoked_at FROM api_key WHERE id = :id", {"id": key_id}).fetchone()
+    if row is None:
+        raise NotFound("There is no such key")
+    if row["revoked_at"] is None:
+        conn.execute("UPDATE api_key SET revoked_at = :now WHERE id = :id", {"id": key_id, "now": clock.now_ms()})
+        audit.record(conn, actor, "key.revoked", row["prefix"], org_id=row["org_id"], reason=reason)
+
+
+def rotate(conn: Connection, pepper: bytes, key_id: str, *, actor: str, grace_s: int = 0) -> tuple[Key, str]:
+    """A new key with the old one's name, scopes and expiry. The old one dies now, or once the grace is over."""
+    row = conn.execute("SELECT * FROM api_key WHERE id = :id", {"id": key_id}).fetchone()
+    if row is None:
+        raise NotFound("There is no such key")
+    old = _key(row)
+    now = clock.now_ms()
+    if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
+        raise InvalidRequest(f"{old.prefix}… is revoked or expired already; create a new key instead")
+    key, raw = create(
+        conn,
+        pepper,
+        old.org_id,
+        old.name,
+        granted=old.scopes,
+        surface=old.surface,
+        environment=old.environment,
+        expires_at=old.expires_at,
+        rotated_from=old.id,
+    )
+    if grace_s > 0:
+        until = now + grace_s * 1000
+        conn.execute(
+            "UPDATE api_key SET expires_at = min(ifnull(expires_at, :until), :until) WHERE id = :id",
+            {"id": old.id, "until": until},
+        )
+    else:
+        conn.execute("UPDATE api_key SET revoked_at = :now WHERE id = :id", {"id": old.id, "now": now})
+    audit.record(conn, actor, "key.rotated", old.prefix, org_id=old.org_id, to=key.prefix, grace_s=grace_s)
+    return key, raw
+
+
+def _scopes(text: str) -> tuple[str, ...]:
+    return msgspec.json.decode(text, type=tuple[str, ...])
+
+
+def _key(row: Row) -> Key:
+    return Key(
+        id=row["id"],
+        org_id=row["org_id"],
+        name=row["name"],
+        prefix=row["prefix"],
+        scopes=_scopes(row["scopes"]),
+        surface=row["surface"],
+        environment=row["environment"],
+        created_at=row["created_at"],
+        last_used_at=row["last_used_at"],
+        expires_at=row["expires_at"],
+        revoked_at=row["revoked_at"],
+        rotated_from=row["rotated_from"],
+    )
