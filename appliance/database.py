@@ -29,6 +29,7 @@ OLDEST_SQLITE = (3, 51, 3)
 
 Connection = sqlite3.Connection
 Row = sqlite3.Row
+Error = sqlite3.Error
 IntegrityError = sqlite3.IntegrityError
 
 T = TypeVar("T")
@@ -122,6 +123,8 @@ class Database:
     def _commit(self, conn: Connection, together: list[tuple[Callable[[Connection], Any], Future[Any]]]) -> None:
         """One transaction for all of `together`; then, and only then, everybody is answered."""
         answers: list[tuple[Future[Any], Any, BaseException | None]] = []
+        # One whose caller left before it began is dropped; from here on a caller who leaves can no longer cancel it.
+        together = [item for item in together if item[1].set_running_or_notify_cancel()]
         try:
             conn.execute("BEGIN IMMEDIATE")
             for change, future in together:
