@@ -40,6 +40,8 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A job whose worker says nothing for this long is given to another."""
     max_attempts: int = 5
     """Tries of one child job before a passing error becomes final."""
+    outage_attempts: int = 40
+    """Tries while the model process is down, busy or still loading: that is not the job's fault. About ten minutes."""
     retry_base_s: float = 1.0
     """First wait before a retry; it doubles each time, with jitter."""
     sweep_s: float = 2.0

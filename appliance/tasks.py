@@ -1,0 +1,179 @@
+"""Huey: lanes that wake workers. The only file that imports it. A message carries an id; the row is the truth.
+
+Three lanes, so that a flood of videos does not keep a prompt waiting: `prompts`, `media`, `webhooks`. Huey forgets a
+message as it hands it out, so nothing here is relied upon: sweep finds what was lost.
+
+Huey polls; its idle poll backs off to seconds, or costs queries all day when it does not. So an idle lane waits on a
+doorbell instead, a Unix datagram socket that a process rings after it put a message in.
+"""
+
+import json
+import logging
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from huey import Huey  # pyright: ignore[reportMissingTypeStubs]  # Huey has no types; this is its room
+from huey import storage as huey_storage  # pyright: ignore[reportMissingTypeStubs]
+from huey.consumer import Consumer  # pyright: ignore[reportMissingTypeStubs]
+from huey.registry import Message  # pyright: ignore[reportMissingTypeStubs]
+from huey.serializer import Serializer  # pyright: ignore[reportMissingTypeStubs]
+from pysqlite3 import dbapi2 as sqlite3
+
+from appliance.jobs.advance import FollowUp
+from appliance.jobs.job import JobKind
+from appliance.settings import Settings
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUntypedBaseClass=false, reportUnknownParameterType=false, reportMissingParameterType=false
+
+log = logging.getLogger(__name__)
+
+LANES = ("prompts", "media", "webhooks")
+LANE_OF = {JobKind.PROMPT: "prompts", JobKind.IMAGE: "media", JobKind.VIDEO: "media"}
+_PRIORITY = {JobKind.PROMPT: 0, JobKind.IMAGE: 10, JobKind.VIDEO: 0}  # within a lane, an image goes before a video
+
+_MISSED_RING_S = 1.0  # a lane looks by itself this often, should a ring be lost
+
+
+class _JsonSerializer(Serializer):
+    """Messages as JSON: a queue file that somebody else could write must not be unpickled."""
+
+    def _serialize(self, data: Any) -> bytes:
+        return json.dumps(data).encode()
+
+    def _deserialize(self, data: bytes) -> Any:
+        fields = json.loads(bytes(data))
+        return Message(*fields) if isinstance(fields, list) else fields
+
+
+class _Storage(huey_storage.SqliteStorage):
+    """Huey's SQLite storage on the bundled SQLite, whose idle reader waits for the doorbell."""
+
+    blocking = True
+
+    def __init__(self, *args: Any, doorbell: Path, **kwargs: Any) -> None:
+        self._doorbell = doorbell
+        self._ear: socket.socket | None = None
+        self._mouth = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._mouth.setblocking(False)
+        super().__init__(*args, **kwargs)
+
+    def _create_connection(self) -> Any:
+        conn = sqlite3.connect(self.filename, timeout=10, check_same_thread=False, isolation_level=None)
+        conn.execute("PRAGMA journal_mode = WAL")
+        conn.execute("PRAGMA synchronous = OFF")  # rows are the truth: this file may be lost
+        return conn
+
+    def listen(self) -> None:
+        """Become the one who is woken."""
+        self._doorbell.unlink(missing_ok=True)
+        self._ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._ear.setblocking(False)
+        self._ear.bind(str(self._doorbell))
+
+    def enqueue(self, data: Any, priority: Any = None) -> None:
+        super().enqueue(data, priority)
+        try:
+            self._mouth.sendto(b"!", str(self._doorbell))
+        except OSError:
+            pass  # nobody listens yet, or enough rings wait already
+
+    def dequeue(self) -> Any:
+        found = super().dequeue()
+        if found is None and self._ear is not None:
+            select.select([self._ear], [], [], _MISSED_RING_S)
+            try:
+                self._ear.recv(16)
+            except OSError:
+                pass  # another thread heard it
+            found = super().dequeue()
+        return found
+
+
+Handler = Callable[[str], None]
+
+
+def _unhandled(_: str) -> None:
+    raise RuntimeError("this process only puts messages in")
+
+
+class Lanes:
+    """The three lanes of one process, to put messages in or to work them off."""
+
+    def __init__(self, settings: Settings, on_job: Handler = _unhandled, on_delivery: Handler = _unhandled) -> None:
+        self._settings = settings
+        self._hueys: dict[str, Any] = {}
+        self._tasks: dict[str, Any] = {}
+        self._consumers: list[Any] = []
+        for lane in LANES:
+            huey = Huey(
+                lane,
+                results=False,
+                serializer=_JsonSerializer(),
+                storage_class=_Storage,
+                filename=str(settings.queue),
+                doorbell=settings.run_dir / f"{lane}.sock",
+            )
+            self._hueys[lane] = huey
+            self._tasks[lane] = huey.task(name="work")(on_delivery if lane == "webhooks" else on_job)
+
+    def job(self, job_id: str, kind: JobKind) -> None:
+        """Wake a worker for this job. Never raises: what is not said here, sweep says later."""
+        self._put(LANE_OF[kind], job_id, _PRIORITY[kind])
+
+    def delivery(self, delivery_id: str) -> None:
+        self._put("webhooks", delivery_id, 0)
+
+    def follow(self, follow_up: FollowUp, kind: JobKind) -> None:
+        """Wake whom a transaction named."""
+        if follow_up.has_work:
+            self.job(follow_up.job_id, kind)
+        if follow_up.delivery_id is not None:
+            self.delivery(follow_up.delivery_id)
+
+    def depth(self, lane: str) -> int:
+        """Messages that wait in a lane. Raises sqlite3.Error when the queue file cannot be read."""
+        return int(self._hueys[lane].storage.queue_size())
+
+    def start(self, threads: dict[str, int]) -> None:
+        """Work the lanes off in `threads` threads each, until stop()."""
+        for lane, huey in self._hueys.items():
+            huey.storage.listen()
+            consumer = Consumer(
+                huey, workers=threads[lane], periodic=False, initial_delay=0.05, max_delay=0.5, check_worker_health=False
+            )
+            consumer._set_signal_handlers = _leave_signals_alone  # ours are in the process's main
+            consumer.start()
+            self._consumers.append(consumer)
+
+    def stop(self, timeout_s: float) -> None:
+        """Let every thread finish what it has in hand, for `timeout_s` at most."""
+        for consumer in self._consumers:
+            consumer.stop_flag.set()
+        until = time.monotonic() + timeout_s
+        for consumer in self._consumers:
+            for _, thread in consumer.worker_threads:
+                thread.join(max(0.0, until - time.monotonic()))
+
+    def _put(self, lane: str, subject: str, priority: int) -> None:
+        try:
+            self._hueys[lane].enqueue(self._tasks[lane].s(subject, priority=priority))
+        except Exception:
+            log.exception("message not queued; sweep will find the row", extra={"lane": lane, "subject": subject})
+
+
+def _leave_signals_alone() -> None:
+    return None
+
+
+def forget(settings: Settings) -> None:
+    """Remove the queue file, e.g. after it was damaged: sweep fills a new one."""
+    for suffix in ("", "-wal", "-shm"):
+        path = settings.queue.with_name(settings.queue.name + suffix)
+        if path.exists():
+            os.remove(path)

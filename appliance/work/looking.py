@@ -1,0 +1,131 @@
+"""Asking the models about pictures: which model answers which category, and what its scores come to."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from appliance.categories import BUILT_IN, Category, Source
+from appliance.errors import Failure, InferenceTimeout, ModelRefused, ModelUnavailable
+from appliance.inference.wire import Answer, LookRequest, Pixels, Problem, Question
+from appliance.jobs.job import ChildKind, Finding, Plan, Score
+from appliance.jobs.plan import CUSTOM
+
+CUSTOM_THRESHOLD = 0.5
+
+
+def request(
+    pictures: Sequence[Pixels], asked: Iterable[tuple[ChildKind, str]], plan: Plan, categories: Mapping[str, Category],
+    judge: str,
+) -> LookRequest:  # fmt: skip
+    """One call for all that is asked of these pictures, so that each is sent, and by a judge encoded, once."""
+    models: dict[str, None] = {}
+    questions: list[Question] = []
+    for kind, subject in asked:
+        if kind is ChildKind.VLM and judge:
+            questions.append(Question(subject, _question(subject, plan, categories)))
+        else:
+            models.update(dict.fromkeys(source.model for source in _sources(kind, subject, categories)))
+    return LookRequest(list(pictures), list(models), judge if questions else None, questions)
+
+
+def finding(
+    kind: ChildKind, subject: str, items: Sequence[Mapping[str, Answer]], categories: Mapping[str, Category], judge: str
+) -> Finding:
+    """What the answers say of one subject: true when any score of any picture reaches its threshold.
+
+    Raises Failure when a model that had to answer did not: never a silent allow.
+    """
+    if kind is ChildKind.VLM and judge:
+        threshold = categories[subject].judge_threshold if subject in BUILT_IN else CUSTOM_THRESHOLD
+        sources = [Source(step="vlm", model=judge, label=subject, threshold=threshold)]
+    else:
+        sources = _sources(kind, subject, categories)
+    if not sources:
+        raise ModelUnavailable(_unanswered(subject), permanent=True)
+    scores: list[Score] = []
+    detail: dict[str, float] = {}
+    for source in sources:
+        best, answer, index = max(
+            ((_score(source, item.get(source.model)), item[source.model], n) for n, item in enumerate(items)),
+            key=lambda one: one[0],
+        )
+        scores.append(
+            Score(
+                category=subject,
+                model=source.model,
+                label="+".join(source.labels),
+                score=round(best, 6),
+                threshold=source.threshold,
+                device=answer.device,
+                digest=answer.digest,
+                ms=round(answer.ms, 3),
+            )
+        )
+        detail.update(answer.detail)
+        if len(items) > 1:
+            detail["picture"] = index
+    is_true = any(score.is_over for score in scores)
+    return Finding(
+        categories={subject: is_true},
+        scores=scores,
+        is_prohibited=is_true,
+        reason=f"The image was flagged as {_label(subject, categories)}." if is_true else None,
+        detail=detail,
+    )
+
+
+def join(findings: Sequence[Finding]) -> Finding:
+    """Several findings about one picture as one: a video frame has one child for all its questions."""
+    merged: dict[str, bool] = {}
+    for one in findings:
+        for slug, is_true in one.categories.items():
+            merged[slug] = merged.get(slug, False) or is_true
+    return Finding(
+        categories=merged,
+        scores=[score for one in findings for score in one.scores],
+        is_prohibited=any(one.is_prohibited for one in findings),
+        reason=next((one.reason for one in findings if one.reason), None),
+        detail={key: value for one in findings for key, value in one.detail.items()},
+    )
+
+
+def raise_problem(problem: Problem, model: str) -> Failure:
+    """The failure that a model's problem is for a job."""
+    match problem.code:
+        case "PROVIDER_TIMEOUT":
+            return InferenceTimeout(f"{model}: {problem.message}")
+        case "MODEL_REFUSED":
+            return ModelRefused(f"{model}: {problem.message}", permanent=not problem.passing)
+        case _:
+            return ModelUnavailable(f"{model}: {problem.message}", permanent=not problem.passing)
+
+
+def _sources(kind: ChildKind, subject: str, categories: Mapping[str, Category]) -> list[Source]:
+    category = categories.get(subject)
+    return category.classifiers("nsfw" if kind is ChildKind.NSFW else "vlm") if category else []
+
+
+def _question(subject: str, plan: Plan, categories: Mapping[str, Category]) -> str:
+    return plan.custom[subject.removeprefix(CUSTOM)] if subject.startswith(CUSTOM) else categories[subject].question
+
+
+def _label(subject: str, categories: Mapping[str, Category]) -> str:
+    return categories[subject].label if subject in categories else subject.removeprefix(CUSTOM)
+
+
+def _score(source: Source, answer: Answer | None) -> float:
+    if answer is None:
+        raise ModelUnavailable(f"{source.model} did not answer; run: customhouse models fetch {source.model}", permanent=True)
+    if answer.problem is not None:
+        raise raise_problem(answer.problem, source.model)
+    missing = [label for label in source.labels if label not in answer.scores]
+    if missing:
+        raise ModelRefused(f"{source.model} has no label {missing[0]!r}; see config/categories.toml", permanent=True)
+    return sum(answer.scores[label] for label in source.labels)
+
+
+def _unanswered(subject: str) -> str:
+    if subject.startswith(CUSTOM):
+        return (
+            "A custom category needs a vision-language model: run customhouse models list, fetch one with the task "
+            "vision-judge, and name it in inference.vision_judge"
+        )
+    return f"No model answers {subject}: see its sources in config/categories.toml"

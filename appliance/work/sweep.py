@@ -1,0 +1,102 @@
+"""Sweep: whatever was lost between the row and the worker is found again. Rows are the truth; this reads them."""
+
+import logging
+import shutil
+from collections.abc import Callable
+
+from appliance import clock
+from appliance.database import Connection
+from appliance.jobs import advance, rows
+from appliance.jobs.advance import FollowUp
+from appliance.jobs.job import JobKind
+from appliance.tasks import LANE_OF, Lanes
+from appliance.webhooks import deliveries
+from appliance.work.runner import Runner
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 1000
+_STALE_MS = 2_000
+"""A child that waits this long while its lane is empty has lost its message."""
+_ORPHAN_MEDIA_MS = 3_600_000
+
+
+class Sweep:
+    """Called every few seconds by the worker process; `begin` once, before anything is worked on."""
+
+    def __init__(self, runner: Runner, lanes: Lanes) -> None:
+        self._runner = runner
+        self._lanes = lanes
+        self._house = runner.hands.house
+        self._looked_until = 0
+
+    def begin(self) -> None:
+        """A worker process that starts is the only one: whatever is claimed was claimed by a dead one."""
+        self._release(clock.now_ms() + int(self._house.settings.worker.lease_s * 2000))
+
+    def once(self) -> None:
+        now = clock.now_ms()
+        self._release(now)
+        reader = self._house.db.reader()
+        for job_id in rows.due(reader, self._looked_until, now, _AT_ONCE):
+            self._wake(job_id)
+        self._looked_until = now
+        if all(self._is_empty(lane) for lane in set(LANE_OF.values())):
+            for job_id in rows.waiting(reader, now - _STALE_MS, _AT_ONCE):
+                self._wake(job_id)
+        if self._is_empty("webhooks"):
+            for delivery_id in deliveries.due(reader, now, _AT_ONCE):
+                self._lanes.delivery(delivery_id)
+
+    def media(self) -> None:
+        """Remove media whose job has closed or never came to be: what a crash between two steps leaves behind."""
+        oldest = clock.now_ms() - _ORPHAN_MEDIA_MS
+        for path in self._house.settings.media_dir.iterdir():
+            if path.stat().st_mtime * 1000 > oldest:
+                continue
+            in_use = self._house.db.reader().execute(
+                """
+                SELECT 1 FROM job LEFT JOIN job_input ON job_input.job_id = job.id
+                WHERE job.status IN ('queued', 'processing') AND (job.id = :name OR job_input.path = :name)
+                """,
+                {"name": path.name},
+            ).fetchone()
+            if in_use is None:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def _release(self, now: int) -> None:
+        """Children whose lease ran out wait again, or fail when they were tried often enough."""
+        lost = rows.lost(self._house.db.reader(), now)
+        for child in lost:
+            most = self._house.settings.worker.max_attempts
+
+            def change(conn: Connection, child: rows.Child = child) -> FollowUp:
+                if child.attempts < most:
+                    rows.put_back(conn, child, "PROVIDER_UNAVAILABLE", "the worker stopped in mid-job", 0)
+                    return FollowUp(child.job_id, has_work=True)
+                rows.fail(conn, child, "PROVIDER_UNAVAILABLE", "the worker stopped each time it was tried", clock.now_ms())
+                return advance.close_if_done(conn, self._house.settings, child.job_id, clock.now_ms())
+
+            follow = self._house.db.write(change)
+            if follow.delivery_id is not None:
+                self._lanes.delivery(follow.delivery_id)
+        for job_id in dict.fromkeys(child.job_id for child in lost):
+            log.warning("job taken back from a lost worker", extra={"job": job_id})
+            self._wake(job_id)
+
+    def _wake(self, job_id: str) -> None:
+        row = self._house.db.reader().execute("SELECT kind FROM job WHERE id = :id", {"id": job_id}).fetchone()
+        if row is not None:
+            self._lanes.job(job_id, JobKind(row["kind"]))
+
+    def _is_empty(self, lane: str) -> bool:
+        return self._lanes.depth(lane) == 0
+
+
+def every(seconds: float, act: Callable[[], None], wait: Callable[[float], bool]) -> None:
+    """Act again and again until `wait` says stop; a failure is logged and the next round comes."""
+    while not wait(seconds):
+        try:
+            act()
+        except Exception:
+            log.exception("sweep round failed")
