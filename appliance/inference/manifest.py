@@ -58,8 +58,8 @@ class ImageInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     layout: str = "NCHW"
     channels: str = "RGB"
     scale: float = 1.0
-    mean: list[float] = [0.0, 0.0, 0.0]
-    std: list[float] = [1.0, 1.0, 1.0]
+    mean: list[float] = msgspec.field(default_factory=lambda: [0.0, 0.0, 0.0])
+    std: list[float] = msgspec.field(default_factory=lambda: [1.0, 1.0, 1.0])
     resize: Resize = Resize()
 
 
@@ -78,6 +78,9 @@ class Judge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Before the policy prompt, in the system turn."""
     question: str = ""
     """After the judged text, in the user turn (text-judge). Empty = llama.py's default."""
+    answer: str = ""
+    """What the assistant's turn begins with, before the token that is read: `Safety:` where a guard model says
+    `Safety: Unsafe`, an empty thought where a model would think first."""
     yes: str = "Yes"
     no: str = "No"
     temperature: float = 1.0
