@@ -1,0 +1,320 @@
+"""Deliveries: one row a closed job, born with its verdict, kept with every attempt that was made.
+
+The row is the truth; who sends it holds it by a lease. A worker that dies between sending and recording leaves the
+lease to run out, and the same delivery goes out again under the same id: at least once, never silently not at all.
+"""
+
+import msgspec
+
+from appliance import audit
+from appliance.database import Connection, Row
+from appliance.errors import Conflict, NotFound
+from appliance.jobs.job import Status
+from appliance.settings import Settings
+from appliance.webhooks import endpoints, payload, secret
+from appliance.webhooks.endpoints import Endpoint
+from appliance.webhooks.schedule import Outcome, State
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A delivery as it is kept, but for its body."""
+
+    id: str
+    org_id: str
+    job_id: str
+    url: str
+    is_global: bool
+    status: State
+    attempts: int
+    """In this round; a replay begins a new one."""
+    next_at: int
+    created_at: int
+    finished_at: int | None = None
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One try, for the log. What the receiver answered beyond its status is never kept."""
+
+    at: int
+    http_status: int | None
+    """None when no answer came; `error` says why."""
+    error: str | None
+    ms: float
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A delivery that is ours to send until `lease_until`, which also proves that it still is when we record."""
+
+    id: str
+    org_id: str
+    url: str
+    is_global: bool
+    body: str
+    attempts: int
+    """Those made before, in this round."""
+    lease_until: int
+    secrets: list[str]
+
+    def __repr__(self) -> str:
+        """Without secrets and body, so that neither reaches a log."""
+        return f"Claim(id={self.id!r}, lease_until={self.lease_until})"
+
+
+def enqueue(conn: Connection, settings: Settings, job: Row, now: int) -> str | None:
+    """Make the delivery of a job that has just closed, in the transaction that closes it. Answers the id to send, or
+    None when there is nothing to send: no address, a failure that is not told, or an endpoint that is disabled (the
+    row is then kept as failed, to be replayed when it works again). Calling it twice makes one row."""
+    if job["status"] == Status.FAILED and not settings.webhooks.send_failed:
+        return None
+    endpoint = None if job["webhook_url"] else endpoints.get(conn, job["org_id"])
+    url: str | None = job["webhook_url"] or (endpoint.url if endpoint else None)
+    if url is None:
+        return None
+    delivery_id = payload.delivery_id(job["id"])
+    body = payload.body(
+        payload.closed(job),
+        include_type=settings.webhooks.include_type,
+        expose_reasons=settings.jobs.expose_reasons,
+    )
+    made = conn.execute(
+        """
+        INSERT INTO delivery (id, org_id, job_id, url, is_global, body, next_at, created_at)
+        VALUES (:id, :org_id, :job_id, :url, :is_global, :body, :now, :now)
+        ON CONFLICT (id) DO NOTHING
+        """,
+        {
+            "id": delivery_id,
+            "org_id": job["org_id"],
+            "job_id": job["id"],
+            "url": url,
+            "is_global": int(endpoint is not None),
+            "body": body,
+            "now": now,
+        },
+    ).rowcount
+    if made and endpoint is not None and endpoint.is_disabled:
+        _give_up(conn, delivery_id, _unusable(endpoint), now)
+        return None
+    return delivery_id
+
+
+def claim(conn: Connection, delivery_id: str, now: int, lease_ms: int) -> Claim | None:
+    """Take the delivery for `lease_ms`. None when there is nothing to do: not due yet, finished, in another's hands,
+    or its endpoint has gone or is disabled (then it is failed).
+
+    A delivery to the registered endpoint goes where that is now, not where it was when the job closed.
+    """
+    row = conn.execute("SELECT * FROM delivery WHERE id = :id", {"id": delivery_id}).fetchone()
+    moved = conn.execute(
+        """
+        UPDATE delivery
+        SET status = 'sending', lease_until = :until, attempts = attempts + (status = 'sending')
+        WHERE id = :id AND next_at <= :now
+            AND (status = 'pending' OR (status = 'sending' AND lease_until <= :now))
+        """,
+        {"id": delivery_id, "now": now, "until": now + lease_ms},
+    ).rowcount
+    if not moved:
+        return None
+    attempts: int = row["attempts"]
+    if row["status"] == State.SENDING:  # counted, because it may well have arrived
+        attempts += 1
+        _log(conn, delivery_id, Attempt(row["lease_until"], None, "outcome unknown: its worker fell silent", 0.0))
+    url: str = row["url"]
+    if row["is_global"]:
+        endpoint = endpoints.get(conn, row["org_id"])
+        if endpoint is None or endpoint.is_disabled:
+            _give_up(conn, delivery_id, _unusable(endpoint), now)
+            return None
+        if endpoint.url != url:
+            url = endpoint.url
+            conn.execute("UPDATE delivery SET url = :url WHERE id = :id", {"id": delivery_id, "url": url})
+    return Claim(
+        id=delivery_id,
+        org_id=row["org_id"],
+        url=url,
+        is_global=bool(row["is_global"]),
+        body=row["body"],
+        attempts=attempts,
+        lease_until=now + lease_ms,
+        secrets=secret.signing(conn, row["org_id"], now),
+    )
+
+
+def record(conn: Connection, claim: Claim, attempt: Attempt, outcome: Outcome, now: int) -> bool:
+    """Log the attempt and move the delivery to what follows from it. False when the lease ran out and another has
+    taken over: the attempt is logged all the same, and an arrival still counts, but the rest is the other's to say."""
+    _log(conn, claim.id, attempt)
+    if outcome.is_gone and claim.is_global:
+        endpoints.disable(conn, claim.org_id, "the receiver answered 410 Gone", url=claim.url, now=now)
+    is_ours = conn.execute(
+        """
+        UPDATE delivery
+        SET status = :status, attempts = attempts + 1, lease_until = NULL,
+            next_at = ifnull(:next_at, next_at), finished_at = :finished_at
+        WHERE id = :id AND status = 'sending' AND lease_until = :lease_until
+        """,
+        {
+            "id": claim.id,
+            "lease_until": claim.lease_until,
+            "status": outcome.state.value,
+            "next_at": outcome.next_at,
+            "finished_at": None if outcome.state is State.PENDING else now,
+        },
+    ).rowcount
+    if not is_ours and outcome.state is State.DELIVERED:
+        conn.execute(
+            """
+            UPDATE delivery
+            SET status = 'delivered', lease_until = NULL, finished_at = :now
+            WHERE id = :id AND status <> 'delivered'
+            """,
+            {"id": claim.id, "now": now},
+        )
+    return bool(is_ours)
+
+
+def due(conn: Connection, now: int, limit: int) -> list[str]:
+    """Ids of deliveries to send now, the longest due first: new, waiting for their next attempt, or left by a worker
+    that fell silent."""
+    rows = conn.execute(
+        """
+        SELECT id FROM delivery
+        WHERE status IN ('pending', 'sending') AND next_at <= :now
+            AND (status = 'pending' OR lease_until <= :now)
+        ORDER BY next_at
+        LIMIT :limit
+        """,
+        {"now": now, "limit": limit},
+    )
+    return [row["id"] for row in rows]
+
+
+def replay(
+    conn: Connection, delivery_id: str, now: int, *, actor: str, org_id: str | None = None, reason: str | None = None
+) -> Delivery:
+    """A new round of attempts, due now, under the same id and with the same body. Raises NotFound, also when it is
+    not `org_id`'s, and Conflict while it is being sent or when its endpoint takes nothing."""
+    found = find(conn, delivery_id, org_id=org_id)
+    endpoint = endpoints.get(conn, found.org_id) if found.is_global else None
+    if found.is_global and (endpoint is None or endpoint.is_disabled):
+        raise Conflict(f"{found.id}: {_unusable(endpoint)}; register the address again first")
+    moved = conn.execute(
+        """
+        UPDATE delivery
+        SET status = 'pending', attempts = 0, next_at = :now, lease_until = NULL, finished_at = NULL
+        WHERE id = :id AND (status <> 'sending' OR lease_until <= :now)
+        """,
+        {"id": found.id, "now": now},
+    ).rowcount
+    if not moved:
+        raise Conflict(f"{found.id} is being sent at this moment; look again in a few seconds")
+    audit.record(conn, actor, "delivery.replayed", found.id, org_id=found.org_id, reason=reason)
+    return find(conn, found.id)
+
+
+def replay_failed(
+    conn: Connection, org_id: str, now: int, *, actor: str, reason: str | None = None
+) -> tuple[list[str], int]:
+    """`replay` for all of an organisation's failed deliveries: their ids, and how many were left as they are because
+    the endpoint takes nothing."""
+    endpoint = endpoints.get(conn, org_id)
+    is_usable = endpoint is not None and not endpoint.is_disabled
+    rows = conn.execute(
+        """
+        UPDATE delivery
+        SET status = 'pending', attempts = 0, next_at = :now, lease_until = NULL, finished_at = NULL
+        WHERE org_id = :org_id AND status = 'failed' AND (NOT is_global OR :is_usable)
+        RETURNING id
+        """,
+        {"org_id": org_id, "is_usable": int(is_usable), "now": now},
+    ).fetchall()
+    left = conn.execute(
+        "SELECT count(*) FROM delivery WHERE org_id = :org_id AND status = 'failed'", {"org_id": org_id}
+    ).fetchone()[0]
+    if rows:
+        audit.record(conn, actor, "delivery.replayed", "failed", org_id=org_id, reason=reason, count=len(rows))
+    return [row["id"] for row in rows], left
+
+
+def find(conn: Connection, reference: str, *, org_id: str | None = None) -> Delivery:
+    """The delivery with this id, or of the job with this id. Raises NotFound, also when it is not `org_id`'s."""
+    row = conn.execute(
+        """
+        SELECT * FROM delivery
+        WHERE id IN (:reference, 'wh_' || :reference) AND (:org_id IS NULL OR org_id = :org_id)
+        """,
+        {"reference": reference, "org_id": org_id},
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"There is no delivery {reference!r}; see: customhouse webhooks list")
+    return _delivery(row)
+
+
+def every(
+    conn: Connection, *, org_id: str | None = None, status: State | None = None, limit: int = 50
+) -> list[Delivery]:
+    """The newest deliveries, of all organisations or of one, in any state or in one."""
+    rows = conn.execute(
+        """
+        SELECT * FROM delivery
+        WHERE (:org_id IS NULL OR org_id = :org_id) AND (:status IS NULL OR status = :status)
+        ORDER BY rowid DESC  -- as they were made, and no sort of a long table
+        LIMIT :limit
+        """,
+        {"org_id": org_id, "status": status.value if status else None, "limit": limit},
+    )
+    return [_delivery(row) for row in rows]
+
+
+def attempts(conn: Connection, delivery_id: str) -> list[Attempt]:
+    """Every attempt in all rounds, the oldest first."""
+    rows = conn.execute("SELECT * FROM delivery_attempt WHERE delivery_id = :id ORDER BY id", {"id": delivery_id})
+    return [Attempt(at=row["at"], http_status=row["http_status"], error=row["error"], ms=row["ms"]) for row in rows]
+
+
+def body(conn: Connection, delivery_id: str) -> str:
+    """What is sent, as it was written when the job closed. Raises NotFound."""
+    row = conn.execute("SELECT body FROM delivery WHERE id = :id", {"id": delivery_id}).fetchone()
+    if row is None:
+        raise NotFound(f"There is no delivery {delivery_id!r}; see: customhouse webhooks list")
+    return row["body"]
+
+
+def _give_up(conn: Connection, delivery_id: str, why: str, now: int) -> None:
+    conn.execute(
+        "UPDATE delivery SET status = 'failed', lease_until = NULL, finished_at = :now WHERE id = :id",
+        {"id": delivery_id, "now": now},
+    )
+    _log(conn, delivery_id, Attempt(now, None, f"not sent: {why}", 0.0))
+
+
+def _unusable(endpoint: Endpoint | None) -> str:
+    if endpoint is None:
+        return "no endpoint is registered any more"
+    return f"the endpoint is disabled ({endpoint.disabled_reason})"
+
+
+def _log(conn: Connection, delivery_id: str, attempt: Attempt) -> None:
+    conn.execute(
+        """
+        INSERT INTO delivery_attempt (delivery_id, at, http_status, error, ms)
+        VALUES (:delivery_id, :at, :http_status, :error, :ms)
+        """,
+        {"delivery_id": delivery_id, **msgspec.structs.asdict(attempt)},
+    )
+
+
+def _delivery(row: Row) -> Delivery:
+    return Delivery(
+        id=row["id"],
+        org_id=row["org_id"],
+        job_id=row["job_id"],
+        url=row["url"],
+        is_global=bool(row["is_global"]),
+        status=State(row["status"]),
+        attempts=row["attempts"],
+        next_at=row["next_at"],
+        created_at=row["created_at"],
+        finished_at=row["finished_at"],
+    )
