@@ -39,7 +39,7 @@ _CHATTY = {
 """httpx and httpcore would log whole addresses at info."""
 
 
-def set_up(settings: Log, stream: TextIO | None = None) -> None:
+def configure(settings: Log, stream: TextIO | None = None) -> None:
     """Send every logger of this process to `stream`. Called once, in the process's main; again replaces. Raises
     Misconfigured on a level that is none."""
     levels = logging.getLevelNamesMapping()

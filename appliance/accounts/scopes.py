@@ -17,10 +17,10 @@ ALL = (
     "admin:config",
 )
 
-DEFAULT = {
-    "stars": ("moderate:prompt", "moderate:image", "moderate:video", "job:read", "usage:read"),
-    "omnimod": ("moderations:create",),
-}
+STARS_DEFAULT = ("moderate:prompt", "moderate:image", "moderate:video", "job:read", "usage:read")
+OMNIMOD_DEFAULT = ("moderations:create",)
+
+DEFAULT = {"stars": STARS_DEFAULT, "omnimod": OMNIMOD_DEFAULT}
 """What a key of each surface gets when nothing is asked for."""
 
 _ALIASES = {"moderate:text": "moderate:prompt"}
