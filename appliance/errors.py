@@ -1,7 +1,7 @@
 """Every error that may leave the house, drawn as a tree.
 
 CustomhouseError
-├── Refusal                  the caller's answer: an HTTP status, a code of the contract, a sentence that says what to do
+├── Refusal                  the caller's answer: a status, a code of the contract, a sentence that says what to do
 │   ├── InvalidRequest           400 INVALID_REQUEST
 │   ├── Unauthorized             401 UNAUTHORIZED
 │   ├── PaymentRequired          402 PAYMENT_REQUIRED
@@ -182,7 +182,7 @@ class InferenceTimeout(Failure):
         super().__init__(message, permanent=False)
 
 
-# --- misconfiguration --------------------------------------------------------------------------------------------------
+# --- misconfiguration ---------------------------------------------------------------------------------------------
 
 
 class Misconfigured(CustomhouseError):

@@ -1,5 +1,6 @@
 """The handles that a process holds: made once in its main, handed down, never global."""
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -34,21 +35,30 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o750)
     except OSError as error:
-        raise Misconfigured(f"{path}: cannot be made ({error.strerror}); set CUSTOMHOUSE_HOME to a folder you own") from error
+        raise Misconfigured(
+            f"{path}: cannot be made ({error.strerror}); set CUSTOMHOUSE_HOME to a folder you own"
+        ) from error
 
 
 def read_pepper(path: Path) -> bytes:
     """The secret under which keys are hashed; made on first use, readable by us only."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        pepper = path.read_bytes()
-        if len(pepper) < 32:
-            raise Misconfigured(f"{path}: shorter than 32 bytes; restore it from a backup, or delete it and make new keys") from None
-        return pepper
+    if path.exists():
+        return _long_enough(path)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        pepper = secrets.token_bytes(32)
-        file.write(pepper)
+        file.write(secrets.token_bytes(32))
+        os.fsync(descriptor)
+    with contextlib.suppress(FileExistsError):
+        os.link(fresh, path)  # whole or not at all, and only the first of several processes
+    fresh.unlink()
+    return _long_enough(path)
+
+
+def _long_enough(path: Path) -> bytes:
+    pepper = path.read_bytes()
+    if len(pepper) < 32:
+        raise Misconfigured(f"{path}: shorter than 32 bytes; restore it from a backup, or delete it and make new keys")
     return pepper
 
 

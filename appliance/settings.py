@@ -24,7 +24,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Address to listen on. Only this machine by default; 0.0.0.0 behind a firewall or a proxy."""
     port: int = 8000
     workers: int = 1
-    """API processes. One commits the submissions of all its callers together; more help only past several thousand a second."""
+    """API processes. One commits what all its callers submit together; more help only past thousands a second."""
     max_body_mb: int = 320
     """The largest request body read at all; must be a little over the largest upload."""
     max_pending_jobs: int = 100_000
@@ -216,7 +216,9 @@ def _override(raw: dict[str, Any], name: str, value: str) -> None:
         for field in msgspec.structs.fields(type(section.default)):
             if field.name == key:
                 is_list = get_origin(field.type) is list
-                raw.setdefault(section.name, {})[key] = [v.strip() for v in value.split(",") if v.strip()] if is_list else value
+                raw.setdefault(section.name, {})[key] = (
+                    [v.strip() for v in value.split(",") if v.strip()] if is_list else value
+                )
 
 
 def _check(settings: Settings) -> None:

@@ -137,7 +137,9 @@ def claim(conn: Connection, job_id: str, worker: str, most: int, now: int, lease
         SET status = 'processing', worker = :worker, lease_until = :lease, attempts = attempts + 1,
             started_at = ifnull(started_at, :now)
         WHERE status = 'queued' AND id IN (
-            SELECT id FROM child WHERE job_id = :job AND status = 'queued' AND not_before <= :now ORDER BY id LIMIT :most)
+            SELECT id FROM child
+            WHERE job_id = :job AND status = 'queued' AND not_before <= :now
+            ORDER BY id LIMIT :most)
         RETURNING *
         """,
         {"job": job_id, "worker": worker, "lease": lease_until, "now": now, "most": most},

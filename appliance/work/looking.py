@@ -113,7 +113,9 @@ def _label(subject: str, categories: Mapping[str, Category]) -> str:
 
 def _score(source: Source, answer: Answer | None) -> float:
     if answer is None:
-        raise ModelUnavailable(f"{source.model} did not answer; run: customhouse models fetch {source.model}", permanent=True)
+        raise ModelUnavailable(
+            f"{source.model} did not answer; run: customhouse models fetch {source.model}", permanent=True
+        )
     if answer.problem is not None:
         raise raise_problem(answer.problem, source.model)
     missing = [label for label in source.labels if label not in answer.scores]

@@ -134,7 +134,9 @@ class Runner:
         return FollowUp(job.id, has_frames, follow.is_closed, follow.delivery_id)
 
 
-def retry_after(failure: Failure, attempts: int, worker: Worker, jitter: Callable[[], float] = random.random) -> float | None:
+def retry_after(
+    failure: Failure, attempts: int, worker: Worker, jitter: Callable[[], float] = random.random
+) -> float | None:
     """Seconds until the next try, doubling with jitter; None when it is final."""
     if failure.permanent:
         return None

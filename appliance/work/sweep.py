@@ -54,27 +54,33 @@ class Sweep:
         for path in self._house.settings.media_dir.iterdir():
             if path.stat().st_mtime * 1000 > oldest:
                 continue
-            in_use = self._house.db.reader().execute(
-                """
+            in_use = (
+                self._house.db.reader()
+                .execute(
+                    """
                 SELECT 1 FROM job LEFT JOIN job_input ON job_input.job_id = job.id
                 WHERE job.status IN ('queued', 'processing') AND (job.id = :name OR job_input.path = :name)
                 """,
-                {"name": path.name},
-            ).fetchone()
+                    {"name": path.name},
+                )
+                .fetchone()
+            )
             if in_use is None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def _release(self, now: int) -> None:
         """Children whose lease ran out wait again, or fail when they were tried often enough."""
         lost = rows.lost(self._house.db.reader(), now)
+        most = self._house.settings.worker.max_attempts
         for child in lost:
-            most = self._house.settings.worker.max_attempts
 
             def change(conn: Connection, child: rows.Child = child) -> FollowUp:
                 if child.attempts < most:
                     rows.put_back(conn, child, "PROVIDER_UNAVAILABLE", "the worker stopped in mid-job", 0)
                     return FollowUp(child.job_id, has_work=True)
-                rows.fail(conn, child, "PROVIDER_UNAVAILABLE", "the worker stopped each time it was tried", clock.now_ms())
+                rows.fail(
+                    conn, child, "PROVIDER_UNAVAILABLE", "the worker stopped each time it was tried", clock.now_ms()
+                )
                 return advance.close_if_done(conn, self._house.settings, child.job_id, clock.now_ms())
 
             follow = self._house.db.write(change)

@@ -1,0 +1,145 @@
+"""A whole Customhouse in a scratch folder, with the operator's weights, for a benchmark to drive."""
+
+import contextlib
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from appliance import settings as settings_file
+from appliance.accounts import keys, organisations
+from appliance.errors import CustomhouseError
+from appliance.house import House
+from appliance.settings import Settings
+from appliance.supervisor import Supervisor
+
+_START_S = 120.0
+
+ONE_MODEL = """
+[nsfw]
+label = "NSFW"
+description = "One model only: the benchmark compares with a bare loop of it."
+icon = "eye-off"
+[[nsfw.sources]]
+step = "nsfw"
+model = "opennsfw"
+label = "nsfw"
+threshold = 0.5
+[ai_adult_general]
+label = "AI Adult General"
+description = "Off."
+icon = "flame"
+[underage]
+label = "Underage"
+description = "Off."
+icon = "baby"
+[text]
+label = "Text"
+description = "Blocklist and prohibition check."
+icon = "message-square"
+"""
+
+
+class Rig(msgspec.Struct):
+    settings: Settings
+    house: House
+    address: str
+    key: str
+    supervisor: Supervisor
+
+    def peak_mb(self) -> dict[str, float]:
+        """The most memory that each process and its children have held so far (VmHWM), in MB."""
+        return {
+            name: round(sum(_peak_kb(pid) for pid in _family(pid)) / 1000, 1)
+            for name, pid in self.supervisor.pids.items()
+        }
+
+
+@contextlib.contextmanager
+def scratch(base: Settings, environ: dict[str, str] | None = None) -> Iterator[Settings]:
+    """Settings of an empty state directory that shares the weights of `base`; removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="customhouse-bench-") as folder:
+        home = Path(folder)
+        base.weights_dir.mkdir(parents=True, exist_ok=True)
+        (home / "weights").symlink_to(base.weights_dir.resolve())
+        (home / "categories.toml").write_text(ONE_MODEL)
+        mine = {key: value for key, value in os.environ.items() if key != "CUSTOMHOUSE_CONFIG"}
+        yield settings_file.load(environ={**mine, **(environ or {}), "CUSTOMHOUSE_HOME": str(home)})
+
+
+@contextlib.contextmanager
+def running(base: Settings, environ: dict[str, str] | None = None) -> Iterator[Rig]:
+    """All three processes, ready. Raises CustomhouseError when they do not become so."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with scratch(base, environ) as settings:
+        house = House(settings)
+        key = house.db.write(
+            lambda conn: keys.create(conn, house.pepper, organisations.get_or_create(conn, "bench").id, "bench")[1]
+        )
+        supervisor = Supervisor(
+            settings, {"CUSTOMHOUSE_SERVER_PORT": str(port), "CUSTOMHOUSE_LOG_LEVEL": "error", **(environ or {})}
+        )
+        supervisor.start()
+        watcher = threading.Thread(target=supervisor.watch, daemon=True)
+        watcher.start()
+        try:
+            address = f"http://127.0.0.1:{port}"
+            _wait(address, watcher)
+            yield Rig(settings, house, address, key, supervisor)
+        finally:
+            supervisor.stop()
+            house.close()
+
+
+def _wait(address: str, watcher: threading.Thread) -> None:
+    until = time.monotonic() + _START_S
+    while time.monotonic() < until and watcher.is_alive():
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{address}/health", timeout=2).status_code == 200:
+                return
+        time.sleep(0.1)
+    raise CustomhouseError("the benchmark's processes did not become ready; run with CUSTOMHOUSE_LOG_LEVEL=info")
+
+
+def in_parallel(clients: int, each: Callable[[int], None]) -> float:
+    """Run `each(n)` in so many threads at once; returns the seconds from the first start to the last end."""
+    threads = [threading.Thread(target=each, args=(n,)) for n in range(clients)]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - start
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` (0 to 1) of them lie; nearest rank."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _family(pid: int) -> list[int]:
+    """The process and everything that it started."""
+    found = [pid]
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1]) == pid:
+                    found.extend(_family(int(entry.name)))
+    return found
+
+
+def _peak_kb(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1])
+    return 0

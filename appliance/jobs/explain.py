@@ -1,0 +1,56 @@
+"""Why a job came out as it did, for the admin: the score that decided, the term, the frame. Pure."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from appliance.jobs.job import ChildKind, Score, Status
+from appliance.jobs.rows import Child, JobRow
+
+
+class Why(msgspec.Struct, frozen=True):
+    """The one thing that decided, or came nearest to deciding."""
+
+    category: str = ""
+    model: str = ""
+    label: str = ""
+    score: float | None = None
+    threshold: float | None = None
+    term: str | None = None
+    at_ms: int | None = None
+    error_code: str | None = None
+    error: str | None = None
+
+    def __str__(self) -> str:
+        if self.error_code is not None:
+            return f"{self.error_code}: {self.error}"
+        if self.term is not None:
+            return f"blocklist term {self.term!r}"
+        if self.score is None:
+            return "nothing was asked"
+        sign = "≥" if self.score >= (self.threshold or 0) else "<"
+        at = "" if self.at_ms is None else f" at {self.at_ms / 1000:.1f} s"
+        return f"{self.category}: {self.model} {self.label} {self.score:.3f} {sign} {self.threshold:g}{at}"
+
+
+def why(job: JobRow, children: Sequence[Child]) -> Why:
+    """A failed job: its error. Else the term, or the score that stands highest against its threshold."""
+    if job.status is Status.FAILED:
+        return Why(error_code=job.error_code, error=job.error)
+    found = [(child, child.finding) for child in children if child.finding is not None]
+    for _, finding in found:
+        if finding.term is not None:
+            return Why(category=next(iter(finding.categories), "text"), term=finding.term)
+    scores = [(child, score) for child, finding in found for score in finding.scores]
+    if not scores:
+        return Why()
+    child, score = max(scores, key=lambda one: _pressure(one[1]))
+    at_ms = child.at_ms if child.kind is ChildKind.FRAME else None
+    return Why(score.category, score.model, score.label, score.score, score.threshold, at_ms=at_ms)
+
+
+def _pressure(score: Score) -> float:
+    """How near a score is to its threshold, on one scale for all: 1 is at it, 2 is certainty."""
+    if score.score < score.threshold:
+        return score.score / score.threshold
+    return 1 + (score.score - score.threshold) / max(1e-9, 1 - score.threshold)

@@ -1,0 +1,79 @@
+"""`customhouse work`: the process that works the lanes off. One a state directory."""
+
+import fcntl
+import logging
+import os
+import signal
+import threading
+
+from appliance import notify
+from appliance.errors import Misconfigured
+from appliance.house import House
+from appliance.inference.client import Models
+from appliance.media.decoders import Decoders
+from appliance.outbound import Outbound
+from appliance.settings import Settings
+from appliance.tasks import Lanes
+from appliance.text.lexicons import Lexicons
+from appliance.webhooks import deliver
+from appliance.work.hands import Hands
+from appliance.work.runner import Runner
+from appliance.work.sweep import Sweep, every
+
+log = logging.getLogger(__name__)
+
+_WEBHOOK_THREADS = 8  # a hung receiver holds one for ten seconds
+_MEDIA_SWEEP_S = 600.0
+_FINISH_S = 25.0  # what is in hand may end; systemd kills after 30
+
+
+def main(settings: Settings) -> int:
+    """Work until SIGTERM or SIGINT, then finish what is in hand. Raises Misconfigured when another one runs."""
+    house = House(settings)
+    with open(settings.run_dir / "worker.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Misconfigured(f"a worker is already running for {settings.home}; stop it first") from error
+        hands = Hands(
+            house,
+            Models(settings.inference_socket, settings.inference.deadline_s),
+            Decoders(settings),
+            Outbound(settings.media.allowed_private_cidrs),
+            Lexicons(house),
+        )
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        _run(hands, settings, stop)
+        hands.decoders.close()
+        hands.models.close()
+        house.close()
+    return 0
+
+
+def _run(hands: Hands, settings: Settings, stop: threading.Event) -> None:
+    """Lanes, sweep and heartbeat until `stop` is set."""
+    house = hands.house
+
+    def send(delivery_id: str) -> None:
+        deliver.deliver(house.db, hands.outbound, settings, delivery_id)
+
+    runner = Runner(hands, lambda follow, kind: lanes.follow(follow, kind))
+    lanes = Lanes(settings, on_job=runner.work, on_delivery=send)
+    sweep = Sweep(runner, lanes)
+    sweep.begin()
+    prompts = max(2, settings.worker.threads // 2)
+    lanes.start({"prompts": prompts, "media": max(2, settings.worker.threads - prompts), "webhooks": _WEBHOOK_THREADS})
+    rounds = (
+        (settings.worker.sweep_s, sweep.once),
+        (settings.worker.lease_s / 3, runner.beat),
+        (_MEDIA_SWEEP_S, sweep.media),
+    )
+    for seconds, act in rounds:
+        threading.Thread(target=every, args=(seconds, act, stop.wait), daemon=True).start()
+    log.info("worker ready", extra={"threads": settings.worker.threads, "pid": os.getpid()})
+    notify.ready()
+    stop.wait()
+    log.info("worker stops; it finishes what is in hand")
+    lanes.stop(_FINISH_S)

@@ -1,0 +1,73 @@
+"""The lanes: real Huey, a real queue file, a real doorbell."""
+
+import threading
+
+import pytest
+
+from appliance import tasks
+from appliance.jobs.job import JobKind
+from appliance.settings import Settings
+from appliance.tasks import Lanes
+
+
+@pytest.fixture
+def folders(settings: Settings) -> Settings:
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    return settings
+
+
+def test_an_idle_worker_is_woken_by_another_holder_of_the_queue(folders: Settings) -> None:
+    heard: list[str] = []
+    both = threading.Barrier(2, timeout=10)
+
+    def work(subject: str) -> None:
+        heard.append(subject)
+        both.wait()
+
+    worker = Lanes(folders, on_job=work, on_delivery=work)
+    worker.start({"prompts": 1, "media": 1, "webhooks": 1})
+    api = Lanes(folders)
+    api.job("job-1", JobKind.IMAGE)
+    both.wait()
+    api.delivery("wh_job-1")
+    both.wait()
+    worker.stop(5)
+    assert heard == ["job-1", "wh_job-1"]
+
+
+def test_a_flood_of_videos_does_not_keep_a_prompt_waiting(folders: Settings) -> None:
+    release, prompt_done = threading.Event(), threading.Event()
+
+    def work(subject: str) -> None:
+        if subject.startswith("video"):
+            release.wait(10)
+        else:
+            prompt_done.set()
+
+    worker = Lanes(folders, on_job=work)
+    worker.start({"prompts": 1, "media": 1, "webhooks": 1})
+    for n in range(5):
+        worker.job(f"video-{n}", JobKind.VIDEO)
+    worker.job("prompt", JobKind.PROMPT)
+    assert prompt_done.wait(10)
+    release.set()
+    worker.stop(10)
+
+
+def test_messages_are_json_so_that_a_queue_file_cannot_carry_code(folders: Settings) -> None:
+    lanes = Lanes(folders)
+    lanes.job("job-1", JobKind.PROMPT)
+    import pysqlite3.dbapi2 as sqlite3
+
+    conn = sqlite3.connect(str(folders.queue))
+    [(data,)] = conn.execute("SELECT data FROM task").fetchall()
+    conn.close()
+    assert bytes(data).startswith(b"[")
+    assert b"job-1" in bytes(data)
+
+
+def test_a_queue_that_cannot_be_written_does_not_break_the_caller(folders: Settings) -> None:
+    lanes = Lanes(folders)
+    tasks.forget(folders)
+    folders.queue.mkdir()
+    Lanes.job(lanes, "job-1", JobKind.PROMPT)
