@@ -159,7 +159,9 @@ CREATE TABLE delivery (
     created_at INTEGER NOT NULL,
     finished_at INTEGER
 ) STRICT;
-CREATE INDEX delivery_due ON delivery (next_at) WHERE status IN ('pending', 'sending');
+CREATE INDEX delivery_open ON delivery (org_id, next_at) WHERE status IN ('pending', 'sending');
+-- counts what one tenant has under way
+CREATE INDEX delivery_sending ON delivery (org_id) WHERE status = 'sending';
 CREATE INDEX delivery_of_org ON delivery (org_id, created_at DESC);
 
 CREATE TABLE delivery_attempt (

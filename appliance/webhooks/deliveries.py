@@ -9,11 +9,16 @@ import msgspec
 from appliance import audit
 from appliance.database import Connection, Row
 from appliance.errors import Conflict, NotFound
-from appliance.jobs.job import Status
 from appliance.settings import Settings
 from appliance.webhooks import endpoints, payload, secret
 from appliance.webhooks.endpoints import Endpoint
+from appliance.webhooks.payload import ClosedJob
 from appliance.webhooks.schedule import Outcome, State
+
+ABREAST = 4
+"""Deliveries of one organisation under way at once: its hung receiver must not hold every thread of the lane."""
+
+_LOOKED_AT = 100  # the most of an organisation's due rows that one claim_next looks through
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -60,21 +65,19 @@ class Claim(msgspec.Struct, frozen=True):
         return f"Claim(id={self.id!r}, lease_until={self.lease_until})"
 
 
-def enqueue(conn: Connection, settings: Settings, job: Row, now: int) -> str | None:
+def enqueue(conn: Connection, settings: Settings, job: ClosedJob, now: int) -> str | None:
     """Make the delivery of a job that has just closed, in the transaction that closes it. Answers the id to send, or
     None when there is nothing to send: no address, a failure that is not told, or an endpoint that is disabled (the
     row is then kept as failed, to be replayed when it works again). Calling it twice makes one row."""
-    if job["status"] == Status.FAILED and not settings.webhooks.send_failed:
+    if payload.is_failed(job) and not settings.webhooks.send_failed:
         return None
-    endpoint = None if job["webhook_url"] else endpoints.get(conn, job["org_id"])
-    url: str | None = job["webhook_url"] or (endpoint.url if endpoint else None)
+    endpoint = None if job.webhook_url else endpoints.get(conn, job.org_id)
+    url = job.webhook_url or (endpoint.url if endpoint else None)
     if url is None:
         return None
-    delivery_id = payload.delivery_id(job["id"])
+    delivery_id = payload.delivery_id(job.id)
     body = payload.body(
-        payload.closed(job),
-        include_type=settings.webhooks.include_type,
-        expose_reasons=settings.jobs.expose_reasons,
+        job, now, include_type=settings.webhooks.include_type, expose_reasons=settings.jobs.expose_reasons
     )
     made = conn.execute(
         """
@@ -84,8 +87,8 @@ def enqueue(conn: Connection, settings: Settings, job: Row, now: int) -> str | N
         """,
         {
             "id": delivery_id,
-            "org_id": job["org_id"],
-            "job_id": job["id"],
+            "org_id": job.org_id,
+            "job_id": job.id,
             "url": url,
             "is_global": int(endpoint is not None),
             "body": body,
@@ -100,11 +103,14 @@ def enqueue(conn: Connection, settings: Settings, job: Row, now: int) -> str | N
 
 def claim(conn: Connection, delivery_id: str, now: int, lease_ms: int) -> Claim | None:
     """Take the delivery for `lease_ms`. None when there is nothing to do: not due yet, finished, in another's hands,
-    or its endpoint has gone or is disabled (then it is failed).
+    as many of its organisation's under way as may be (it stays due), or its endpoint has gone or is disabled (then it
+    is failed).
 
     A delivery to the registered endpoint goes where that is now, not where it was when the job closed.
     """
     row = conn.execute("SELECT * FROM delivery WHERE id = :id", {"id": delivery_id}).fetchone()
+    if row is None or not _has_room(conn, row["org_id"], now):
+        return None
     moved = conn.execute(
         """
         UPDATE delivery
@@ -139,6 +145,25 @@ def claim(conn: Connection, delivery_id: str, now: int, lease_ms: int) -> Claim 
         lease_until=now + lease_ms,
         secrets=secret.signing(conn, row["org_id"], now),
     )
+
+
+def claim_next(conn: Connection, org_id: str, now: int, lease_ms: int) -> Claim | None:
+    """`claim` for whichever of the organisation's deliveries is due the longest: who has just sent one goes on with
+    the next, so that a receiver that answers quickly is not held up by the limit of those abreast."""
+    if not _has_room(conn, org_id, now):
+        return None
+    rows = conn.execute(
+        """
+        SELECT id FROM delivery
+        WHERE org_id = :org_id AND status IN ('pending', 'sending') AND next_at <= :now
+            AND (status = 'pending' OR lease_until <= :now)
+        ORDER BY next_at
+        LIMIT :limit
+        """,
+        {"org_id": org_id, "now": now, "limit": _LOOKED_AT},
+    ).fetchall()
+    taken = (claim(conn, row["id"], now, lease_ms) for row in rows)
+    return next((one for one in taken if one is not None), None)
 
 
 def record(conn: Connection, claim: Claim, attempt: Attempt, outcome: Outcome, now: int) -> bool:
@@ -176,16 +201,20 @@ def record(conn: Connection, claim: Claim, attempt: Attempt, outcome: Outcome, n
 
 def due(conn: Connection, now: int, limit: int) -> list[str]:
     """Ids of deliveries to send now, the longest due first: new, waiting for their next attempt, or left by a worker
-    that fell silent."""
+    that fell silent. Of each organisation only as many as go abreast: who sends one goes on with the next."""
     rows = conn.execute(
         """
-        SELECT id FROM delivery
-        WHERE status IN ('pending', 'sending') AND next_at <= :now
-            AND (status = 'pending' OR lease_until <= :now)
+        SELECT id FROM (
+            SELECT id, next_at, row_number() OVER (PARTITION BY org_id ORDER BY next_at) AS place
+            FROM delivery
+            WHERE status IN ('pending', 'sending') AND next_at <= :now
+                AND (status = 'pending' OR lease_until <= :now)
+        )
+        WHERE place <= :abreast
         ORDER BY next_at
         LIMIT :limit
         """,
-        {"now": now, "limit": limit},
+        {"now": now, "abreast": ABREAST, "limit": limit},
     )
     return [row["id"] for row in rows]
 
@@ -279,6 +308,14 @@ def body(conn: Connection, delivery_id: str) -> str:
     if row is None:
         raise NotFound(f"There is no delivery {delivery_id!r}; see: customhouse webhooks list")
     return row["body"]
+
+
+def _has_room(conn: Connection, org_id: str, now: int) -> bool:
+    under_way = conn.execute(
+        "SELECT count(*) FROM delivery WHERE org_id = :org_id AND status = 'sending' AND lease_until > :now",
+        {"org_id": org_id, "now": now},
+    ).fetchone()[0]
+    return under_way < ABREAST
 
 
 def _give_up(conn: Connection, delivery_id: str, why: str, now: int) -> None:

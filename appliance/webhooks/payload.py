@@ -1,42 +1,42 @@
 """The body of a delivery, key for key as the seeds show it; what is ours comes last. Pure."""
 
 import json
-from typing import Any
-
-import msgspec
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from appliance import clock
 from appliance.categories import BUILT_IN
-from appliance.database import Row
-from appliance.jobs.job import JobKind, Status
 
 
-class Closed(msgspec.Struct, frozen=True):
-    """What a delivery says of a job, once it has closed."""
+class ClosedJob(Protocol):
+    """What a webhook needs of a job that has closed. jobs/ stands above this floor, so it is not named here."""
 
-    job_id: str
-    kind: JobKind
-    status: Status
-    is_prohibited: bool | None
-    categories: dict[str, Any]
-    """As `GET job` answers it: built-ins that were judged, and `custom`."""
-    reason: str | None
-    error_code: str | None
-    completed_at: int
+    @property
+    def id(self) -> str: ...
+    @property
+    def org_id(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def status(self) -> str:
+        """completed or failed."""
+        ...
 
+    @property
+    def webhook_url(self) -> str | None: ...
+    @property
+    def is_prohibited(self) -> bool | None: ...
+    @property
+    def categories(self) -> Mapping[str, object]:
+        """As `GET job` answers it: the built-ins that were judged, and `custom`."""
+        ...
 
-def closed(row: Row) -> Closed:
-    """From the row of a job that has closed."""
-    return Closed(
-        job_id=row["id"],
-        kind=JobKind(row["kind"]),
-        status=Status(row["status"]),
-        is_prohibited=None if row["is_prohibited"] is None else bool(row["is_prohibited"]),
-        categories=msgspec.json.decode(row["categories"] or "{}", type=dict[str, Any]),
-        reason=row["reason"],
-        error_code=row["error_code"],
-        completed_at=row["completed_at"],
-    )
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def error_code(self) -> str | None: ...
+    @property
+    def completed_at(self) -> int | None: ...
 
 
 def delivery_id(job_id: str) -> str:
@@ -44,12 +44,13 @@ def delivery_id(job_id: str) -> str:
     return f"wh_{job_id}"
 
 
-def body(job: Closed, *, include_type: bool, expose_reasons: bool) -> str:
-    """The JSON text that is signed, sent and kept: one rendering for all attempts."""
-    failed = job.status is Status.FAILED
+def body(job: ClosedJob, now: int, *, include_type: bool, expose_reasons: bool) -> str:
+    """The JSON text that is signed, sent and kept: one rendering for all attempts. `now` stands in for a job that
+    does not say when it closed."""
+    failed = is_failed(job)
     document: dict[str, Any] = {
-        "job_id": job.job_id,
-        "status": job.status.value,
+        "job_id": job.id,
+        "status": job.status,
         # A failed job has no verdict, whatever its children had found by then: null, never false.
         "is_prohibited": None if failed else job.is_prohibited,
         "categories": {"custom": {}} if failed else _ordered(job.categories),
@@ -58,21 +59,30 @@ def body(job: Closed, *, include_type: bool, expose_reasons: bool) -> str:
         document["reason"] = job.reason
     if failed:
         document["error_code"] = job.error_code or "INTERNAL_ERROR"
-    document["completed_at"] = clock.rfc3339(job.completed_at)
+    document["completed_at"] = clock.rfc3339(now if job.completed_at is None else job.completed_at)
     if include_type:
-        document["type"] = job.kind.wire
-    document["delivery_id"] = delivery_id(job.job_id)
+        document["type"] = _wire_kind(job.kind)
+    document["delivery_id"] = delivery_id(job.id)
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
-def reason_is_told(job: Closed, expose_reasons: bool) -> bool:
+def is_failed(job: ClosedJob) -> bool:
+    return job.status == "failed"
+
+
+def reason_is_told(job: ClosedJob, expose_reasons: bool) -> bool:
     """The seeds give a reason for prompts that are prohibited; for pictures only the operator's setting does."""
-    if job.status is Status.FAILED or not job.is_prohibited or not job.reason:
+    if is_failed(job) or not job.is_prohibited or not job.reason:
         return False
-    return job.kind is JobKind.PROMPT or expose_reasons
+    return _wire_kind(job.kind) == "prompt" or expose_reasons
 
 
-def _ordered(categories: dict[str, Any]) -> dict[str, Any]:
+def _wire_kind(kind: str) -> str:
+    """IMAGE_MODERATION → image."""
+    return kind.removesuffix("_MODERATION").lower()
+
+
+def _ordered(categories: Mapping[str, object]) -> dict[str, object]:
     """The seeds' order: the built-ins that were judged, then `custom`, always."""
     ordered = {slug: categories[slug] for slug in BUILT_IN if slug in categories}
     return {**ordered, "custom": categories.get("custom", {})}
