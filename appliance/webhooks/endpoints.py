@@ -50,7 +50,7 @@ def check_url(url: str, field: str = "url") -> str:
         raise _refused(field, "is not a valid address") from None
     if len(url) > MAX_URL:
         raise _refused(field, f"is longer than {MAX_URL} characters")
-    if any(character <= " " or character == "\x7f" for character in url):
+    if " " in url or not url.isprintable():
         raise _refused(field, "contains a space or a control character")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise _refused(field, "must be an absolute http or https address")
