@@ -193,7 +193,7 @@ def load(config: Path | None = None, environ: Mapping[str, str] | None = None) -
     for name, value in environ.items():
         _override(raw, name, value)
     try:
-        settings = msgspec.convert(raw, Settings, strict=False)
+        settings = msgspec.convert(raw, Settings, strict=False, dec_hook=_path)
     except msgspec.ValidationError as error:
         raise Misconfigured(f"{path or 'environment'}: {error}") from error
     _check(settings)
@@ -201,6 +201,13 @@ def load(config: Path | None = None, environ: Mapping[str, str] | None = None) -
 
 
 _TOP = {"CUSTOMHOUSE_MODELS_DIR": "models_dir", "CUSTOMHOUSE_CATEGORIES_FILE": "categories_file"}
+
+
+def _path(kind: type, value: object) -> object:
+    """The one type of ours that TOML does not have."""
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise msgspec.ValidationError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
 
 
 def _override(raw: dict[str, Any], name: str, value: str) -> None:
