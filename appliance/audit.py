@@ -1,10 +1,20 @@
 """The audit log: who changed what, and why. Lines are only ever added; a trigger holds that."""
 
+import getpass
 import json
+import os
 from typing import Any
 
 from appliance import clock
 from appliance.database import Connection
+
+
+def operator() -> str:
+    """The actor behind a command: who is logged in on this machine."""
+    try:
+        return f"operator:{getpass.getuser()}"
+    except (KeyError, OSError):  # a container's user need not be in its passwd
+        return f"operator:{os.getuid()}"
 
 
 def record(

@@ -1,0 +1,88 @@
+"""GET and PUT /api/v1/me/moderation-config: the four checks, and which of them are off. B.1 21 and 22."""
+
+from typing import Any
+
+import msgspec
+from litestar import Request, get, put
+from litestar.openapi.spec import OpenAPIType
+
+from appliance.accounts import custom, toggles
+from appliance.accounts.keys import Caller
+from appliance.api import form
+from appliance.api.auth import recognised
+from appliance.api.documents import Answer, Entry, Field, operation
+from appliance.api.door import Door, door
+from appliance.categories import CHECKS
+
+
+class Config(msgspec.Struct, frozen=True):
+    """`enabled_categories` holds only the checks that are off; whatever is missing there is on."""
+
+    enabled_categories: dict[str, bool]
+    catalogue: dict[str, Any]
+
+
+_EXAMPLE = {
+    "enabled_categories": {"nsfw": False},
+    "catalogue": {
+        "nsfw": {"label": "NSFW", "description": "Nudity, sexual content or other adult material.", "icon": "eye-off"},
+        "…": {"label": "…", "description": "…", "icon": "…"},
+    },
+}
+_ANSWER = Answer(200, Config, "The checks as they are now.", {"config": _EXAMPLE})
+
+READ = Entry(
+    id="get_moderation_config",
+    tag="Account",
+    summary="Get moderation config",
+    description="Which checks are off, and a catalogue of them all. Custom categories stand under `catalogue.custom`.",
+    answer=_ANSWER,
+)
+REPLACE = Entry(
+    id="put_moderation_config",
+    tag="Account",
+    summary="Replace moderation config",
+    description=(
+        "The body is the complete new state: a check that is left out is on, and `{}` turns every check on. It counts "
+        "for jobs submitted from now on."
+    ),
+    answer=_ANSWER,
+    errors=("INVALID_REQUEST", "PAYLOAD_TOO_LARGE"),
+    fields=tuple(Field(check, f"false turns {check} off.", kind=OpenAPIType.BOOLEAN) for check in CHECKS),
+    examples={"two off": {"nsfw": False, "ai_adult_general": False}, "all on": {}},
+    is_json_only=True,
+)
+
+_PATH = "/api/v1/me/moderation-config"
+
+
+@get(_PATH, guards=[recognised], **operation(READ))
+async def get_moderation_config(request: Request[Caller, Any, Any]) -> Config:
+    return _config(door(request), request.user.org_id)
+
+
+@put(_PATH, guards=[recognised], **operation(REPLACE))
+async def put_moderation_config(request: Request[Caller, Any, Any]) -> Config:
+    there = door(request)
+    caller = request.user
+    disabled = toggles.parse(await form.json_object(request))
+    await there.house.db.write_async(lambda conn: toggles.replace(conn, caller.org_id, disabled, actor=caller.actor))
+    return _config(there, caller.org_id)
+
+
+ROUTES = [get_moderation_config, put_moderation_config]
+
+
+def _config(there: Door, org_id: str) -> Config:
+    conn = there.house.db.reader()
+    known = there.house.categories
+    catalogue: dict[str, Any] = {
+        check: {"label": known[check].label, "description": known[check].description, "icon": known[check].icon}
+        for check in CHECKS
+    }
+    own = custom.every(conn, org_id)
+    if own:
+        catalogue["custom"] = {
+            category.slug: {"label": category.name, "description": category.question, "icon": "tag"} for category in own
+        }
+    return Config(enabled_categories=toggles.off(conn, org_id), catalogue=catalogue)

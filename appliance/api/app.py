@@ -1,0 +1,122 @@
+"""The application: routes, the guard, the translator of errors, the documents. Litestar's room."""
+
+import ctypes
+import logging
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from litestar import Litestar, Request, Response, Router, get
+from litestar.datastructures import State
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin, YamlRenderPlugin
+from litestar.openapi.spec import Components, License, SecurityScheme
+
+from appliance import __version__, settings
+from appliance import log as logs
+from appliance.api import account, health, jobs, moderate, page, progress, webhooks
+from appliance.api.condition import Condition
+from appliance.api.door import Door
+from appliance.api.errors import answer
+from appliance.api.front import Front
+from appliance.errors import NotFound
+from appliance.house import House
+from appliance.inference.client import Models
+from appliance.outbound import Outbound
+from appliance.tasks import Lanes
+
+log = logging.getLogger(__name__)
+
+ROUTES = [*moderate.ROUTES, *jobs.ROUTES, *progress.ROUTES, *account.ROUTES, *webhooks.ROUTES, *health.ROUTES]
+
+_HEALTH_DEADLINE_S = 3.0
+_PR_SET_PDEATHSIG = 1
+
+_ABOUT = (
+    "Content moderation on your own hardware. Submit a prompt, an image or a video; the answer is a job's id at once, "
+    "and the verdict follows by polling, by server-sent events or by webhook. Every request carries a key as "
+    "`Authorization: Bearer YOUR_API_KEY`; every answer carries `x-request-id`, yours if you sent one. Errors are "
+    '`{"error", "message", "statusCode"}`, with `details` where a field is meant.'
+)
+
+
+def from_environment() -> Litestar:
+    """What each API process serves: settings from the environment, a house of its own."""
+    _die_with_parent()
+    loaded = settings.load()
+    logs.configure(loaded.log)
+    return create_app(House(loaded))
+
+
+def create_app(house: House) -> Litestar:
+    """The application over this house, which it closes as it ends."""
+    lanes = Lanes(house.settings)
+    models = Models(house.settings.inference_socket, _HEALTH_DEADLINE_S)
+    outbound = Outbound(house.settings.media.allowed_private_cidrs)
+
+    @asynccontextmanager
+    async def opened(app: Litestar) -> AsyncGenerator[None]:
+        door = Door(house, lanes, outbound, Condition(house, lanes, models))
+        app.state["door"] = door
+        try:
+            yield
+        finally:
+            await door.close()
+            house.close()
+
+    app = Litestar(
+        [*ROUTES, documentation],
+        lifespan=[opened],
+        exception_handlers={Exception: answer},
+        logging_config=None,  # ours is set up in the process's main
+        openapi_config=_openapi(),
+        request_max_body_size=house.settings.server.max_body_mb * 1_000_000,
+        state=State(),
+    )
+    app.asgi_handler = Front(app.asgi_handler)  # outside the router, so that an unknown path has an id and a line too
+    return app
+
+
+def _die_with_parent() -> None:
+    """When the server's main process is killed outright, this one must not stay behind and hold the port."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@get("/docs", include_in_schema=False, media_type="text/html")
+async def documentation(request: Request[Any, Any, Any]) -> Response[str]:
+    return _page(request.app.openapi_schema.to_schema())
+
+
+def _page(document: dict[str, Any]) -> Response[str]:
+    return Response(
+        page.render(document),
+        media_type="text/html",
+        headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+    )
+
+
+class _Page(OpenAPIRenderPlugin):
+    """The same page at /schema."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        return page.render(openapi_schema).encode()
+
+
+def _openapi() -> OpenAPIConfig:
+    def refuse_unknown(response: Response[Any]) -> Response[Any]:
+        if response.status_code == 404:  # the framework's own page for a path below /schema that is not there
+            raise NotFound("There is nothing at this path; see /schema for what there is")
+        return response
+
+    return OpenAPIConfig(
+        title="Customhouse",
+        version=__version__,
+        description=_ABOUT,
+        license=License(name="Apache-2.0", identifier="Apache-2.0"),
+        components=Components(
+            security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", description="Your API key.")}
+        ),
+        openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, after_request=refuse_unknown),
+        render_plugins=[_Page(path="/"), JsonRenderPlugin(), YamlRenderPlugin()],
+    )

@@ -1,0 +1,62 @@
+"""What the handlers reach: made once as the application starts, and found through it."""
+
+import queue
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+from litestar.connection import ASGIConnection
+
+from appliance.api.condition import Condition
+from appliance.api.watcher import Watcher
+from appliance.house import House
+from appliance.jobs.advance import FollowUp
+from appliance.jobs.job import JobKind
+from appliance.outbound import Outbound
+from appliance.tasks import Lanes
+
+_RESOLVERS = 32  # a slow name server holds one each for seconds
+
+
+class Door:
+    def __init__(self, house: House, lanes: Lanes, outbound: Outbound, condition: Condition) -> None:
+        self.house = house
+        self.lanes = lanes
+        self.outbound = outbound
+        self.condition = condition
+        self.watcher = Watcher(house.settings.database)
+        self.wakers = Wakers(lanes)
+        self.resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolver")
+        self.touched: dict[str, int] = {}
+        """Key id → when its use was last noted by this process."""
+
+    async def close(self) -> None:
+        await self.watcher.close()
+        self.wakers.close()
+        self.resolvers.shutdown(wait=False, cancel_futures=True)
+
+
+class Wakers:
+    """Puts messages in the lanes from a thread: the queue file may be locked, and the event loop must not wait."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+        self._waiting: queue.SimpleQueue[tuple[FollowUp, JobKind] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._put_all, name="wakers", daemon=True)
+        self._thread.start()
+
+    def follow(self, follow_up: FollowUp, kind: JobKind) -> None:
+        self._waiting.put((follow_up, kind))
+
+    def close(self) -> None:
+        """Say what waits to be said, then end."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _put_all(self) -> None:
+        while (item := self._waiting.get()) is not None:
+            self._lanes.follow(*item)
+
+
+def door(connection: ASGIConnection[Any, Any, Any, Any]) -> Door:
+    return cast("Door", connection.app.state["door"])

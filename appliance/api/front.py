@@ -1,0 +1,79 @@
+"""The outermost layer: every request gets an id, a line in the log and a place in the metrics."""
+
+import logging
+import re
+import time
+from typing import Any, cast
+
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from appliance import clock
+from appliance.api import metrics
+
+log = logging.getLogger(__name__)
+
+_VALID_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_QUIET = frozenset({"/health", "/health/live", "/metrics"})
+
+
+def request_id(scope: Any) -> str:
+    """The id that this request's answer carries in x-request-id."""
+    return cast("str", scope["state"]["request_id"])
+
+
+class Front:
+    """Wraps the application. Neither content nor the query is logged: only the route's template."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope = cast("HTTPScope", scope)
+        the_id = _id_for(scope)
+        scope.setdefault("state", {})["request_id"] = the_id
+        header = (b"x-request-id", the_id.encode())
+        status = 0
+        began = time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], header]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            _account_for(scope, status, (time.perf_counter() - began) * 1000)
+
+
+def _id_for(scope: HTTPScope) -> str:
+    """The caller's own id when it is a valid one, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _VALID_ID.fullmatch(value):
+            return value.decode()
+    return f"req_{clock.new_id()}"
+
+
+def _account_for(given: HTTPScope, status: int, ms: float) -> None:
+    scope = cast("dict[str, Any]", given)
+    route = scope.get("path_template") or "(none)"
+    metrics.answered(scope["method"], route, status, ms)
+    caller = scope.get("user")
+    log.log(
+        logging.DEBUG if route in _QUIET else logging.INFO,
+        "request answered",
+        extra={
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "ms": round(ms, 1),
+            "request_id": request_id(scope),
+            "org": getattr(caller, "org_id", None),
+            "key": getattr(caller, "key_prefix", None),
+        },
+    )

@@ -1,0 +1,173 @@
+"""Submissions: a prompt, an image or a video becomes a job, and the answer is its id. B.1 1 to 3 of the contract."""
+
+from typing import Any
+
+import msgspec
+from litestar import Request, post
+from litestar.status_codes import HTTP_202_ACCEPTED
+
+from appliance.accounts.keys import Caller
+from appliance.api import form, submission
+from appliance.api.auth import recognised
+from appliance.api.documents import SUBMISSION, Answer, Entry, Field, operation
+from appliance.api.door import door
+from appliance.api.form import Upload
+from appliance.api.front import request_id
+from appliance.database import Connection
+from appliance.jobs.advance import FollowUp
+from appliance.jobs.job import JobKind, Submission
+from appliance.jobs.submit import submit
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The job is on disk; it will be worked on whatever happens."""
+
+    job_id: str
+    status: str = "queued"
+
+
+AnyRequest = Request[Caller, Any, Any]
+
+_ANSWER = Answer(
+    HTTP_202_ACCEPTED,
+    Accepted,
+    "The job is accepted, and on disk.",
+    {"queued": {"job_id": "a1b2c3d4-e5f6-7890-abcd-ef1234567890", "status": "queued"}},
+)
+_WEBHOOK = Field(
+    "webhook_url",
+    "Where this job's result is sent, instead of the registered webhook: an http or https address.",
+    longest=submission.URL_CHARACTERS,
+)
+_TEXT = "The text to screen: 1 to 20,000 characters, not only white space."
+
+
+def _media_entry(kind: str, sizes: str) -> Entry:
+    return Entry(
+        id=f"moderate_{kind}",
+        tag="Moderation",
+        summary=f"Submit {kind} moderation",
+        description=(
+            f"Accepts one {kind}: an address, a data: URL or a file. An address must be http or https and must not "
+            "lead to a private network, unless media.allowed_private_cidrs names that network. "
+            f"{sizes} Poll the job, follow its progress, or receive a webhook. Scope: `moderate:{kind}`."
+        ),
+        answer=_ANSWER,
+        errors=SUBMISSION,
+        fields=(
+            Field(f"{kind}_url", f"The {kind}'s address, or a data: URL in base64. This or a file is required."),
+            Field(f"{kind}_file", f"The {kind} itself. `file` and `{kind}` are read as well.", is_file=True),
+            _WEBHOOK,
+        ),
+        examples={kind: {f"{kind}_url": f"https://example.com/{'photo.jpg' if kind == 'image' else 'clip.mp4'}"}},
+    )
+
+
+PROMPT = Entry(
+    id="moderate_prompt",
+    tag="Moderation",
+    summary="Submit prompt moderation",
+    description=(
+        "Screens a text prompt: blocklist, then the prohibition check. The reason of a rejection stands on the "
+        "completed job. Scope: `moderate:prompt`."
+    ),
+    answer=_ANSWER,
+    errors=SUBMISSION,
+    fields=(Field("prompt", _TEXT, is_required=True, longest=submission.PROMPT_CHARACTERS), _WEBHOOK),
+    examples={"prompt": {"prompt": "A watercolour of a lighthouse at dawn"}},
+)
+TEXT = Entry(
+    id="moderate_text",
+    tag="Moderation",
+    summary="Submit text moderation",
+    description="The same as `POST /api/v1/moderate/prompt`, with the field named `text`. Scope: `moderate:prompt`.",
+    answer=_ANSWER,
+    errors=SUBMISSION,
+    fields=(Field("text", _TEXT, is_required=True, longest=submission.PROMPT_CHARACTERS), _WEBHOOK),
+    examples={"text": {"text": "A watercolour of a lighthouse at dawn"}},
+)
+IMAGE = _media_entry("image", "JPEG, PNG, WebP, GIF, AVIF, BMP or TIFF, up to media.max_image_mb (10 MB).")
+VIDEO = _media_entry("video", "MP4, WebM, MOV or MKV, up to media.max_video_mb (300 MB); a data: URL up to 10 MB.")
+
+
+def _route(path: str, scope: str, entry: Entry) -> Any:
+    return post(path, status_code=HTTP_202_ACCEPTED, guards=[recognised], opt={"scope": scope}, **operation(entry))
+
+
+@_route("/api/v1/moderate/prompt", "moderate:prompt", PROMPT)
+async def moderate_prompt(request: AnyRequest) -> Accepted:
+    return await _take_text(request, "prompt")
+
+
+@_route("/api/v1/moderate/text", "moderate:prompt", TEXT)
+async def moderate_text(request: AnyRequest) -> Accepted:
+    return await _take_text(request, "text")
+
+
+@_route("/api/v1/moderate/image", "moderate:image", IMAGE)
+async def moderate_image(request: AnyRequest) -> Accepted:
+    return await _take_media(request, JobKind.IMAGE)
+
+
+@_route("/api/v1/moderate/video", "moderate:video", VIDEO)
+async def moderate_video(request: AnyRequest) -> Accepted:
+    return await _take_media(request, JobKind.VIDEO)
+
+
+ROUTES = [moderate_prompt, moderate_text, moderate_image, moderate_video]
+
+
+async def _take_text(request: AnyRequest, field: str) -> Accepted:
+    there = door(request)
+    submission.check_disk(there.house.settings)
+    async with form.received(request, submission.PROMPT_RULES) as given:
+        text = submission.the_text(given, field)
+        webhook_url = await submission.the_webhook(there, given)
+        return await _accept(request, JobKind.PROMPT, text=text, webhook_url=webhook_url)
+
+
+async def _take_media(request: AnyRequest, kind: JobKind) -> Accepted:
+    there = door(request)
+    submission.check_disk(there.house.settings)
+    rules = submission.media_rules(there.house.settings, kind)
+    async with form.received(request, rules) as given:
+        url, upload = await submission.the_media(there, given, rules, kind)
+        webhook_url = await submission.the_webhook(there, given)
+        return await _accept(request, kind, url=url, upload=upload, webhook_url=webhook_url)
+
+
+async def _accept(
+    request: AnyRequest,
+    kind: JobKind,
+    *,
+    text: str | None = None,
+    url: str | None = None,
+    upload: Upload | None = None,
+    webhook_url: str | None = None,
+) -> Accepted:
+    """One transaction, on disk as this returns; then whoever has to work is woken."""
+    there = door(request)
+    caller = request.user
+    made = Submission(
+        kind,
+        text=text,
+        url=url,
+        path=upload.path.name if upload else None,
+        webhook_url=webhook_url,
+        request_id=request_id(request.scope),
+    )
+
+    def change(conn: Connection) -> FollowUp:
+        follow_up = submit(conn, there.house, caller.org_id, caller.key_id, made)
+        if upload is not None:
+            upload.is_adopted = True  # here, not below: a caller who hangs up now must not take the file away
+        return follow_up
+
+    try:
+        follow_up = await there.house.db.write_async(change)
+    except Exception:
+        if upload is not None:
+            upload.is_adopted = False
+        raise
+    there.wakers.follow(follow_up, kind)
+    return Accepted(follow_up.job_id)
