@@ -19,16 +19,13 @@ BASE = CONFIG / "requirements.txt"
 SOURCE_ONLY = "llama-cpp-python"  # built once by install.sh; its wheel has no digest that could stand in a list
 
 LISTS: dict[Path, tuple[str, list[str]]] = {
-    BASE: ("what customhouse runs on", ["pyproject.toml"]),
-    CONFIG / "requirements-llama.txt": ("built from source by install.sh", []),
-    CONFIG / "requirements-build.txt": ("what that build needs besides", ["--group", "build"]),
+    BASE: ("what customhouse runs on", ["pyproject.toml", "--group", "setup"]),
     CONFIG / "requirements-cuda.txt": ("onnxruntime's CUDA libraries", ["--group", "cuda"]),
-    CONFIG / "requirements-test.txt": (
-        "the tools of the tests",
-        ["pyproject.toml", "--extra", "test", "--extra", "train"],
-    ),
+    CONFIG / "requirements-test.txt": ("the tests' tools", ["pyproject.toml", "--extra", "test", "--extra", "train"]),
 }
 """Path → what it holds, and the question to uv. BASE comes first: the others hold only what it does not."""
+BUILD = CONFIG / "requirements-build.txt"
+SOURCE = CONFIG / "requirements-llama.txt"
 
 
 def main(arguments: list[str]) -> None:
@@ -36,19 +33,18 @@ def main(arguments: list[str]) -> None:
     if set(arguments) - {"--upgrade"}:
         sys.exit(__doc__)
     pins = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    left_out = [SOURCE_ONLY]
     with tempfile.TemporaryDirectory() as scratch:
         uv = _find_uv(Path(scratch), pins["dependency-groups"]["lock"])
-        source = Path(scratch) / "source.in"
-        source.write_text(next(pin for pin in pins["project"]["dependencies"] if pin.startswith(SOURCE_ONLY)))
+        left_out = [SOURCE_ONLY]
         for path, (what, question) in LISTS.items():
-            if not question:
-                _compile(uv, path, what, [str(source), "--no-deps", "--no-binary", SOURCE_ONLY, *arguments])
-                continue
             _compile(uv, path, what, [*question, *arguments], left_out)
             if path == BASE:
                 left_out += names(BASE)
                 arguments = [*arguments, "--constraint", str(BASE)]
+        source = Path(scratch) / "source.in"
+        source.write_text(next(pin for pin in pins["project"]["dependencies"] if pin.startswith(SOURCE_ONLY)))
+        _compile(uv, SOURCE, "built by install.sh", [str(source), "--no-deps", "--no-binary", SOURCE_ONLY])
+        _compile(uv, BUILD, "what builds it, in an environment of its own", ["--group", "build", *arguments])
 
 
 def names(path: Path) -> list[str]:
