@@ -77,6 +77,12 @@ class _Storage(huey_storage.SqliteStorage):
         self._ear.setblocking(False)
         self._ear.bind(str(self._doorbell))
 
+    def close(self) -> bool:
+        self._mouth.close()
+        if self._ear is not None:
+            self._ear.close()
+        return super().close()
+
     def enqueue(self, data: Any, priority: Any = None) -> None:
         super().enqueue(data, priority)
         with contextlib.suppress(OSError):  # nobody listens yet, or enough rings wait already
@@ -161,6 +167,11 @@ class Lanes:
         for consumer in self._consumers:
             for _, thread in consumer.worker_threads:
                 thread.join(max(0.0, until - time.monotonic()))
+
+    def close(self) -> None:
+        """Let go of the queue file and the doorbells; after stop() where it was started."""
+        for huey in self._hueys.values():
+            huey.storage.close()
 
     def _put(self, lane: str, subject: str, priority: int) -> None:
         try:
