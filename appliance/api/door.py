@@ -33,6 +33,8 @@ class Door:
     async def close(self) -> None:
         await self.watcher.close()
         self.wakers.close()
+        self.condition.close()
+        self.lanes.close()
         self.resolvers.shutdown(wait=False, cancel_futures=True)
 
 
