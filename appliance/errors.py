@@ -17,6 +17,7 @@ CustomhouseError
 │   └── Unavailable              503 SERVICE_UNAVAILABLE (carries retry_after_s)
 ├── Failure                  why a child job failed: an error_code of the contract, and whether trying again can help
 │   ├── MediaUnreachable         the address did not give the media
+│   │   └── AddressRefused           it is no address that we open: malformed, or on a private network
 │   ├── MediaUnsupported         it is not media that we decode, or it is damaged
 │   ├── MediaTooLarge            over a limit of bytes, pixels or length
 │   ├── ModelUnavailable         the weights are missing or not loaded
@@ -144,6 +145,13 @@ class Failure(CustomhouseError):
 
 class MediaUnreachable(Failure):
     error_code = "MEDIA_UNREACHABLE"
+
+
+class AddressRefused(MediaUnreachable):
+    """The message continues a sentence that began with the field's name: "leads to a private …"."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, permanent=True)
 
 
 class MediaUnsupported(Failure):

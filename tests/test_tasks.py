@@ -32,6 +32,8 @@ def test_an_idle_worker_is_woken_by_another_holder_of_the_queue(folders: Setting
     api.delivery("wh_job-1")
     both.wait()
     worker.stop(5)
+    worker.close()
+    api.close()
     assert heard == ["job-1", "wh_job-1"]
 
 
@@ -52,6 +54,7 @@ def test_a_flood_of_videos_does_not_keep_a_prompt_waiting(folders: Settings) -> 
     assert prompt_done.wait(10)
     release.set()
     worker.stop(10)
+    worker.close()
 
 
 def test_messages_are_json_so_that_a_queue_file_cannot_carry_code(folders: Settings) -> None:
@@ -62,6 +65,7 @@ def test_messages_are_json_so_that_a_queue_file_cannot_carry_code(folders: Setti
     conn = sqlite3.connect(str(folders.queue))
     [(data,)] = conn.execute("SELECT data FROM task").fetchall()
     conn.close()
+    lanes.close()
     assert bytes(data).startswith(b"[")
     assert b"job-1" in bytes(data)
 
@@ -70,4 +74,5 @@ def test_a_queue_that_cannot_be_written_does_not_break_the_caller(folders: Setti
     lanes = Lanes(folders)
     tasks.forget(folders)
     folders.queue.mkdir()
-    Lanes.job(lanes, "job-1", JobKind.PROMPT)
+    lanes.job("job-1", JobKind.PROMPT)
+    lanes.close()
