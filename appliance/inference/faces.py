@@ -51,7 +51,7 @@ class Face(msgspec.Struct, frozen=True):
 
 
 class Faces:
-    """Pictures → {"under_18": P}; the number of faces and the youngest expected age are the detail. See runtime.Model."""
+    """Pictures → {"under_18": P}, with the faces' number and the youngest expected age as detail. See runtime.Model."""
 
     def __init__(self, manifest: Manifest, folder: Path, device: str, threads: int, max_batch: int) -> None:
         wanted = manifest.parameters
