@@ -1,0 +1,108 @@
+"""The blocklist: terms looked for in every view of a text, and where in the original the first of them stands."""
+# pyahocorasick is a compiled module without types; what leaves this file is typed.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportAttributeAccessIssue=false
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, Self
+
+import ahocorasick
+import msgspec
+
+from appliance.text import normalize
+from appliance.text.normalize import View
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One term. `word`: it stands alone, so Scunthorpe passes; `substring`: wherever it is, inside words too."""
+
+    term: str
+    match: Literal["word", "substring"] = "word"
+    category: str | None = None
+    severity: str = "high"
+
+
+class Match(msgspec.Struct, frozen=True):
+    """The entry that was found, as it stands in the list, and [start, end) in the original text."""
+
+    term: str
+    category: str | None
+    severity: str
+    start: int
+    end: int
+
+
+class Blocklist:
+    """Built once, then read by any number of threads."""
+
+    def __init__(self, automaton: Any, entries: list[Entry]) -> None:
+        self._automaton = automaton
+        self._entries = entries
+
+    @classmethod
+    def build(cls, entries: Iterable[Entry]) -> Self:
+        """100 thousand terms take about a second. An entry of which nothing can be seen is left out."""
+        kept: list[Entry] = []
+        places: dict[str, list[int]] = {}
+        for entry in entries:
+            spellings = normalize.spellings(entry.term)
+            for spelling in spellings:
+                places.setdefault(spelling, []).append(len(kept))
+            if spellings:
+                kept.append(entry)
+        automaton = ahocorasick.Automaton()
+        for spelling, indexes in places.items():
+            automaton.add_word(spelling, (len(spelling), indexes))
+        automaton.make_automaton()
+        return cls(automaton, kept)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def match(self, text: str) -> Match | None:
+        """The first term of the text, or None."""
+        return self.find(normalize.views(text))
+
+    def find(self, views: Iterable[View]) -> Match | None:
+        """`match` for a text whose views are made already: several lists then share them. The view nearest to the
+        original comes first; in it the term that ends first, and of those the longest."""
+        if not self._entries:
+            return None
+        for view in views:
+            for start, end, indexes in self._hits(view.text):
+                for index in indexes:
+                    entry = self._entries[index]
+                    if entry.match == "substring" or _stands_alone(view.text, start, end):
+                        begin, finish = view.span(start, end)
+                        return Match(entry.term, entry.category, entry.severity, begin, finish)
+        return None
+
+    def _hits(self, text: str) -> Iterator[tuple[int, int, list[int]]]:
+        for last, (length, indexes) in self._automaton.iter(text):
+            yield last + 1 - length, last + 1, indexes
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    """No letter goes on into a neighbouring letter, nor a digit into a digit: Essex is one word, `essex1` has two."""
+    return (start == 0 or not _go_on(text[start - 1], text[start])) and (
+        end == len(text) or not _go_on(text[end - 1], text[end])
+    )
+
+
+def _go_on(left: str, right: str) -> bool:
+    if left.isdigit() and right.isdigit():
+        return True
+    return _is_letter(left) and _is_letter(right) and not (_is_unspaced(left) or _is_unspaced(right))
+
+
+def _is_letter(character: str) -> bool:
+    return character.isalpha() or unicodedata.category(character) in ("Mn", "Mc")
+
+
+def _is_unspaced(character: str) -> bool:
+    """Scripts that write without spaces, where no boundary can be seen: Thai to Khmer, kana, Han, Hangul."""
+    point = ord(character)
+    return (
+        0x0E00 <= point <= 0x0EFF or 0x1000 <= point <= 0x109F or 0x1780 <= point <= 0x17FF or 0x3040 <= point <= 0xD7AF
+    )
