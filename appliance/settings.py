@@ -127,6 +127,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models_dir: Path = _SHIPPED / "models"
     """Manifests of the models that can be installed."""
     categories_file: Path = _SHIPPED / "config" / "categories.toml"
+    lexicons_dir: Path = _SHIPPED / "config" / "lexicons"
+    """Terms that every organisation's prompts are checked for, one TOML file a language; an empty folder for none."""
     server: Server = Server()
     worker: Worker = Worker()
     inference: Inference = Inference()
@@ -200,7 +202,11 @@ def load(config: Path | None = None, environ: Mapping[str, str] | None = None) -
     return settings
 
 
-_TOP = {"CUSTOMHOUSE_MODELS_DIR": "models_dir", "CUSTOMHOUSE_CATEGORIES_FILE": "categories_file"}
+_TOP = {
+    "CUSTOMHOUSE_MODELS_DIR": "models_dir",
+    "CUSTOMHOUSE_CATEGORIES_FILE": "categories_file",
+    "CUSTOMHOUSE_LEXICONS_DIR": "lexicons_dir",
+}
 
 
 def _path(kind: type, value: object) -> object:

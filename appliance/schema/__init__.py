@@ -18,3 +18,8 @@ def _run(db: sqlite_utils.Database, file: str) -> None:
 @migrations()
 def m001_initial(db: sqlite_utils.Database) -> None:
     _run(db, "001_initial.sql")
+
+
+@migrations()
+def m002_keyword_version(db: sqlite_utils.Database) -> None:
+    _run(db, "002_keyword_version.sql")
