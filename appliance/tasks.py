@@ -23,8 +23,8 @@ from huey import storage as huey_storage  # pyright: ignore[reportMissingTypeStu
 from huey.consumer import Consumer  # pyright: ignore[reportMissingTypeStubs]
 from huey.registry import Message  # pyright: ignore[reportMissingTypeStubs]
 from huey.serializer import Serializer  # pyright: ignore[reportMissingTypeStubs]
-from pysqlite3 import dbapi2 as sqlite3
 
+from appliance.database import sqlite3
 from appliance.jobs.advance import FollowUp
 from appliance.jobs.job import JobKind
 from appliance.settings import Settings
@@ -123,7 +123,7 @@ class Lanes:
                 doorbell=settings.run_dir / f"{lane}.sock",
             )
             self._hueys[lane] = huey
-            self._tasks[lane] = huey.task(name="work")(on_delivery if lane == "webhooks" else on_job)
+            self._tasks[lane] = _task(huey, on_delivery if lane == "webhooks" else on_job)
 
     def job(self, job_id: str, kind: JobKind) -> None:
         """Wake a worker for this job. Never raises: what is not said here, sweep says later."""
@@ -155,7 +155,8 @@ class Lanes:
                 max_delay=0.5,
                 check_worker_health=False,
             )
-            consumer._set_signal_handlers = _leave_signals_alone  # ours are in the process's main
+            # ours are in the process's main; Huey offers no switch
+            consumer._set_signal_handlers = _leave_signals_alone  # pyright: ignore[reportPrivateUsage]
             consumer.start()
             self._consumers.append(consumer)
 
@@ -178,6 +179,15 @@ class Lanes:
             self._hueys[lane].enqueue(self._tasks[lane].s(subject, priority=priority))
         except Exception:
             log.exception("message not queued; sweep will find the row", extra={"lane": lane, "subject": subject})
+
+
+def _task(huey: Any, handler: Handler) -> Any:
+    """The lane's one task. Huey names it by module and function, so both sides of the queue must define it here."""
+
+    def work(subject: str) -> None:
+        handler(subject)
+
+    return huey.task()(work)
 
 
 def _leave_signals_alone() -> None:

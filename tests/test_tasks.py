@@ -60,7 +60,7 @@ def test_a_flood_of_videos_does_not_keep_a_prompt_waiting(folders: Settings) -> 
 def test_messages_are_json_so_that_a_queue_file_cannot_carry_code(folders: Settings) -> None:
     lanes = Lanes(folders)
     lanes.job("job-1", JobKind.PROMPT)
-    import pysqlite3.dbapi2 as sqlite3
+    from appliance.database import sqlite3
 
     conn = sqlite3.connect(str(folders.queue))
     [(data,)] = conn.execute("SELECT data FROM task").fetchall()
