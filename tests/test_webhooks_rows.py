@@ -2,8 +2,7 @@
 
 import base64
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -24,13 +23,6 @@ NOW = 1_779_192_000_000
 LEASE = 40_000
 HOUR = 3_600_000
 DELIVERED = Outcome(State.DELIVERED)
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    house = House(Settings(home=tmp_path))
-    yield house
-    house.close()
 
 
 @pytest.fixture

@@ -59,6 +59,7 @@ class Claim(msgspec.Struct, frozen=True):
     """Those made before, in this round."""
     lease_until: int
     secrets: list[str]
+    """Those that sign it, the newest first; empty when deliveries are not signed."""
 
     def __repr__(self) -> str:
         """Without secrets and body, so that neither reaches a log."""
@@ -101,7 +102,7 @@ def enqueue(conn: Connection, settings: Settings, job: ClosedJob, now: int) -> s
     return delivery_id
 
 
-def claim(conn: Connection, delivery_id: str, now: int, lease_ms: int) -> Claim | None:
+def claim(conn: Connection, delivery_id: str, now: int, lease_ms: int, *, sign: bool = True) -> Claim | None:
     """Take the delivery for `lease_ms`. None when there is nothing to do: not due yet, finished, in another's hands,
     as many of its organisation's under way as may be (it stays due), or its endpoint has gone or is disabled (then it
     is failed).
@@ -143,11 +144,11 @@ def claim(conn: Connection, delivery_id: str, now: int, lease_ms: int) -> Claim 
         body=row["body"],
         attempts=attempts,
         lease_until=now + lease_ms,
-        secrets=secret.signing(conn, row["org_id"], now),
+        secrets=secret.signing(conn, row["org_id"], now) if sign else [],
     )
 
 
-def claim_next(conn: Connection, org_id: str, now: int, lease_ms: int) -> Claim | None:
+def claim_next(conn: Connection, org_id: str, now: int, lease_ms: int, *, sign: bool = True) -> Claim | None:
     """`claim` for whichever of the organisation's deliveries is due the longest: who has just sent one goes on with
     the next, so that a receiver that answers quickly is not held up by the limit of those abreast."""
     if not _has_room(conn, org_id, now):
@@ -162,7 +163,7 @@ def claim_next(conn: Connection, org_id: str, now: int, lease_ms: int) -> Claim 
         """,
         {"org_id": org_id, "now": now, "limit": _LOOKED_AT},
     ).fetchall()
-    taken = (claim(conn, row["id"], now, lease_ms) for row in rows)
+    taken = (claim(conn, row["id"], now, lease_ms, sign=sign) for row in rows)
     return next((one for one in taken if one is not None), None)
 
 
