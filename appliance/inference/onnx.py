@@ -24,7 +24,7 @@ import pynvml
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as faults  # pyright: ignore[reportAttributeAccessIssue] compiled
 
-from appliance.errors import Misconfigured
+from appliance.errors import Misconfigured, ModelRefused
 from appliance.inference import preprocess
 from appliance.inference.manifest import ImageInput, Manifest
 from appliance.inference.runtime import digest_of
@@ -98,11 +98,11 @@ class Session:
         self.memory_bytes: int = max(grown, path.stat().st_size)
 
     def run(self, feeds: Mapping[str, NDArray[Any]], outputs: list[str] | None = None) -> list[NDArray[Any]]:
-        """The named outputs, or all of them in the graph's order. Raises RuntimeError with onnxruntime's reason."""
+        """The named outputs, or all of them in the graph's order. Raises ModelRefused with onnxruntime's reason."""
         try:
             return cast(list[NDArray[Any]], self._session.run(outputs, dict(feeds)))
         except _FAULTS as error:
-            raise RuntimeError(f"onnxruntime: {error}") from error
+            raise ModelRefused(f"onnxruntime: {str(error).strip()}", permanent=False) from error
 
     def close(self) -> None:
         self._session = None
