@@ -7,7 +7,7 @@ import shutil
 
 from appliance.api.door import Door
 from appliance.api.form import Form, Rules, Upload
-from appliance.errors import Failure, InvalidRequest, PayloadTooLarge, Unavailable
+from appliance.errors import AddressRefused, InvalidRequest, MediaUnreachable, PayloadTooLarge, Unavailable
 from appliance.jobs.job import JobKind
 from appliance.settings import Settings
 from appliance.webhooks import endpoints
@@ -109,9 +109,10 @@ async def check_address(there: Door, field: str, url: str) -> None:
     loop = asyncio.get_running_loop()
     try:
         await loop.run_in_executor(there.resolvers, there.outbound.check, url)
-    except Failure as failure:
-        if failure.permanent:
-            raise refused(field, failure.message) from failure
+    except AddressRefused as error:
+        raise refused(field, error.message) from error
+    except MediaUnreachable:
+        pass
 
 
 def missing(form: Form, kind: JobKind, field: str) -> InvalidRequest:
