@@ -56,8 +56,14 @@ class Wakers:
         self._thread.join()
 
     def _put_all(self) -> None:
-        while (item := self._waiting.get()) is not None:
-            self._lanes.follow(*item)
+        """What waits is put in together: one write for a commit's thirty, not thirty."""
+        is_open = True
+        while is_open:
+            together = [self._waiting.get()]
+            while not self._waiting.empty():
+                together.append(self._waiting.get())
+            is_open = None not in together
+            self._lanes.follow_all(item for item in together if item is not None)
 
 
 def door(connection: ASGIConnection[Any, Any, Any, Any]) -> Door:
