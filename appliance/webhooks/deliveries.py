@@ -53,7 +53,6 @@ class Claim(msgspec.Struct, frozen=True):
     id: str
     org_id: str
     url: str
-    is_global: bool
     body: str
     attempts: int
     """Those made before, in this round."""
@@ -140,7 +139,6 @@ def claim(conn: Connection, delivery_id: str, now: int, lease_ms: int, *, sign: 
         id=delivery_id,
         org_id=row["org_id"],
         url=url,
-        is_global=bool(row["is_global"]),
         body=row["body"],
         attempts=attempts,
         lease_until=now + lease_ms,
@@ -171,7 +169,7 @@ def record(conn: Connection, claim: Claim, attempt: Attempt, outcome: Outcome, n
     """Log the attempt and move the delivery to what follows from it. False when the lease ran out and another has
     taken over: the attempt is logged all the same, and an arrival still counts, but the rest is the other's to say."""
     _log(conn, claim.id, attempt)
-    if outcome.is_gone and claim.is_global:
+    if outcome.is_gone:  # of whatever address, if that is the endpoint's
         endpoints.disable(conn, claim.org_id, "the receiver answered 410 Gone", url=claim.url, now=now)
     is_ours = conn.execute(
         """
