@@ -1,5 +1,6 @@
 """The categories of config/categories.toml: what is screened, and which model's score answers it."""
 
+import logging
 import tomllib
 from pathlib import Path
 
@@ -7,10 +8,15 @@ import msgspec
 
 from appliance.errors import Misconfigured
 
+log = logging.getLogger(__name__)
+
 BUILT_IN = ("ai_adult_general", "underage", "nsfw")
 """The three content categories, in the order of the seeds' payloads."""
 CHECKS = ("nsfw", "ai_adult_general", "underage", "text")
 """The four toggles of moderation-config."""
+
+
+STEPS = ("nsfw", "vlm", "text")
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,7 +37,8 @@ class Category(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str
     icon: str
     question: str = ""
-    """What a vision judge is asked; answered yes = the category is true."""
+    """What a vision judge is asked, answered yes = the category is true; for `text`, the policy that a text judge holds a
+    prompt against."""
     judge_threshold: float = 0.5
     sources: list[Source] = []
 
@@ -52,8 +59,29 @@ def load(path: Path) -> dict[str, Category]:
             raise Misconfigured(f"{path}: the category {slug!r} is missing; turn a check off by organisation instead")
     for slug, category in categories.items():
         for source in category.sources:
-            if source.step not in ("nsfw", "vlm"):
-                raise Misconfigured(f"{path}: {slug}: step is {source.step!r}; it must be nsfw or vlm")
+            if source.step not in STEPS:
+                raise Misconfigured(f"{path}: {slug}: step is {source.step!r}; it must be one of {', '.join(STEPS)}")
             if not 0 < source.threshold <= 1:
                 raise Misconfigured(f"{path}: {slug}: threshold {source.threshold} is not between 0 and 1")
     return categories
+
+
+class Live:
+    """The file as it is now: a change is seen at the next job, without a restart. A file that turned bad is logged, and
+    what was read before stands."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._changed_ns = path.stat().st_mtime_ns if path.exists() else 0
+        self._read = load(path)
+
+    def current(self) -> dict[str, Category]:
+        try:
+            changed_ns = self._path.stat().st_mtime_ns
+            if changed_ns != self._changed_ns:
+                self._changed_ns = changed_ns
+                self._read = load(self._path)
+                log.info("categories read again", extra={"file": str(self._path)})
+        except (OSError, Misconfigured) as error:
+            log.error("categories not read again; the former ones stand", extra={"cause": str(error)})
+        return self._read

@@ -19,12 +19,17 @@ class House:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.categories: dict[str, Category] = categories.load(settings.categories_file)
+        self._categories = categories.Live(settings.categories_file)
         for folder in (settings.home, settings.media_dir, settings.weights_dir, settings.run_dir):
             make_folder(folder)
         self.pepper = read_pepper(settings.pepper_file)
         database.migrate(settings.database)
         self.db = Database(settings.database)
+
+    @property
+    def categories(self) -> dict[str, Category]:
+        """As config/categories.toml says now."""
+        return self._categories.current()
 
     def close(self) -> None:
         self.db.close()
