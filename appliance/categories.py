@@ -37,8 +37,8 @@ class Category(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str
     icon: str
     question: str = ""
-    """What a vision judge is asked, answered yes = the category is true; for `text`, the policy that a text judge holds a
-    prompt against."""
+    """What a vision judge is asked, answered yes = the category is true; for `text`, the policy that a text judge
+    holds a prompt against."""
     judge_threshold: float = 0.5
     sources: list[Source] = []
 

@@ -45,7 +45,7 @@ def test_a_file_that_turned_bad_is_said_and_the_former_stands(copy: Path, caplog
     [
         ('step = "nsfw"', 'step = "nfsw"', "must be one of nsfw, vlm, text"),
         ("threshold = 0.5", "threshold = 50", "not between 0 and 1"),
-        ("[underage]", "[under]", "'underage' is missing"),
+        ("[underage]", "[under]", "underage"),
         ('label = "NSFW"', 'lable = "NSFW"', "lable"),
     ],
 )
