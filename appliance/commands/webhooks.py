@@ -58,7 +58,7 @@ def list_(org: str | None, status: str | None, limit: int, as_json: bool) -> Non
 @click.argument("reference", metavar="ID")
 @_JSON
 def show(reference: str, as_json: bool) -> None:
-    """Show a delivery, by its id or its job's: what is sent, and every attempt."""
+    """Show a delivery and its attempts. ID is its own or its job's."""
     with _house() as house:
         reader = house.db.reader()
         found = deliveries.find(reader, reference)
@@ -81,7 +81,7 @@ def show(reference: str, as_json: bool) -> None:
 @_REASON
 @_JSON
 def replay(reference: str | None, failed: bool, org: str | None, reason: str | None, as_json: bool) -> None:
-    """Send a delivery again, in a new round of attempts under the same id. A running worker sends it within seconds."""
+    """Send deliveries again. It is a new round of attempts, under the same id; a running worker begins within seconds."""
     if bool(reference) == failed:
         raise click.UsageError("give either the ID of one delivery, or --failed --org NAME")
     if failed and org is None:
@@ -115,7 +115,7 @@ def replay(reference: str | None, failed: bool, org: str | None, reason: str | N
 @click.argument("url")
 @_JSON
 def register(org: str, url: str, as_json: bool) -> None:
-    """Send an organisation's results to URL from now on; enables a disabled endpoint again."""
+    """Send results to URL from now on. A disabled endpoint is enabled again."""
     with _house() as house:
         org_id = organisations.named(house.db.reader(), org).id
         sign = house.settings.webhooks.sign
@@ -135,7 +135,7 @@ def register(org: str, url: str, as_json: bool) -> None:
 @_ORG
 @_JSON
 def unregister(org: str, as_json: bool) -> None:
-    """Remove an organisation's endpoint. Jobs with an address of their own are still sent."""
+    """Remove an endpoint. Jobs with an address of their own are still sent."""
     with _house() as house:
         org_id = organisations.named(house.db.reader(), org).id
         was_there = house.db.write(lambda conn: endpoints.unregister(conn, org_id, actor=_actor()))
@@ -147,7 +147,7 @@ def unregister(org: str, as_json: bool) -> None:
 
 @webhooks.group()
 def secret() -> None:
-    """An organisation's signing secret, by which receivers know that a delivery is ours."""
+    """Reveal or rotate a signing secret. By it receivers know that a delivery is ours."""
 
 
 @secret.command()
