@@ -81,7 +81,7 @@ def show(reference: str, as_json: bool) -> None:
 @_REASON
 @_JSON
 def replay(reference: str | None, failed: bool, org: str | None, reason: str | None, as_json: bool) -> None:
-    """Send deliveries again. It is a new round of attempts, under the same id; a running worker begins within seconds."""
+    """Send deliveries again. A new round of attempts under the same id; a running worker begins within seconds."""
     if bool(reference) == failed:
         raise click.UsageError("give either the ID of one delivery, or --failed --org NAME")
     if failed and org is None:
