@@ -1,11 +1,12 @@
 """The application: routes, the guard, the translator of errors, the documents. Litestar's room."""
 
+import asyncio
 import ctypes
 import logging
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 from litestar import Litestar, Request, Response, Router, get
 from litestar.datastructures import State
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 ROUTES = [*moderate.ROUTES, *jobs.ROUTES, *progress.ROUTES, *account.ROUTES, *webhooks.ROUTES, *health.ROUTES]
 
+END_STREAMS = signal.SIGUSR1
+"""What the server's main process sends before it stops."""
+
 _HEALTH_DEADLINE_S = 3.0
 _PR_SET_PDEATHSIG = 1
 
@@ -46,7 +50,9 @@ def from_environment() -> Litestar:
     _die_with_parent()
     loaded = settings.load()
     logs.configure(loaded.log)
-    return create_app(House(loaded))
+    app = create_app(House(loaded))
+    app.on_startup.append(_end_streams_when_told)
+    return app
 
 
 def create_app(house: House) -> Litestar:
@@ -81,6 +87,12 @@ def create_app(house: House) -> Litestar:
 def _die_with_parent() -> None:
     """When the server's main process is killed outright, this one must not stay behind and hold the port."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end_streams_when_told(app: Litestar) -> None:
+    """Streams may stay open for half an hour, and the server waits for what is open as it stops."""
+    watcher = cast("Door", app.state["door"]).watcher
+    asyncio.get_running_loop().add_signal_handler(END_STREAMS, watcher.end)
 
 
 @get("/docs", include_in_schema=False, media_type="text/html")

@@ -101,19 +101,21 @@ async def _events(
     try:
         while time.monotonic() < ends:
             try:
-                standing = await asyncio.wait_for(queue.get(), KEEPALIVE_S)
+                moved = await asyncio.wait_for(queue.get(), KEEPALIVE_S)
             except TimeoutError:
                 if not _is_still_welcome(there, request):
                     return
                 yield b": keepalive\n\n"
                 continue
-            now = of(standing)
+            if moved is None:
+                return
+            now = of(moved)
             if now == shown:
                 continue
             shown = now
             number += 1
             yield _event(number, "progress", shown)
-            if standing.status in _ENDED:
+            if moved.status in _ENDED:
                 return
     finally:
         there.watcher.leave(standing.job_id, queue)

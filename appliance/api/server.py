@@ -1,17 +1,21 @@
 """`customhouse serve`: the application on Granian. The port is ours alone, and systemd hears when it is answered."""
 
+import contextlib
 import errno
 import http.client
 import logging
+import multiprocessing
 import os
+import signal
 import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from granian.constants import Interfaces, Loops, TaskImpl
 from granian.log import LogLevels
-from granian.server import Server
+from granian.server import MPServer
 
 from appliance import notify
 from appliance.errors import Misconfigured
@@ -30,7 +34,7 @@ def main(settings: Settings) -> int:
     _check_port(settings.server.host, settings.server.port)
     if settings.server.workers > 1:
         _count_together(settings.run_dir / "metrics")
-    server = Server(
+    server = _Server(
         "appliance.api.app:from_environment",
         factory=True,
         address=settings.server.host,
@@ -54,6 +58,18 @@ def main(settings: Settings) -> int:
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else 1
     return 0
+
+
+class _Server(MPServer):
+    """Tells the workers to end their streams before it stops them."""
+
+    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+        notify.stopping()
+        for worker in multiprocessing.active_children():
+            if worker.pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker.pid, signal.SIGUSR1)
+        super().signal_handler_interrupt(*args, **kwargs)  # pyright: ignore[reportUnknownMemberType]  # half annotated
 
 
 _TO_OURS = {

@@ -31,7 +31,7 @@ class Watcher:
     def __init__(self, path: Path, every_s: float = 0.15) -> None:
         self._path = path
         self._every_s = every_s
-        self._watched: dict[str, set[asyncio.Queue[Standing]]] = {}
+        self._watched: dict[str, set[asyncio.Queue[Standing | None]]] = {}
         self._fresh: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         # A thread of its own, the only one that touches what follows: the shared pool may be full of slow look-ups.
@@ -40,20 +40,26 @@ class Watcher:
         self._version = -1
         self._known: dict[str, Standing] = {}
 
-    def watch(self, job_id: str) -> asyncio.Queue[Standing]:
-        """A queue that gets the job's standing soon, and then each time it has moved, until `leave`."""
-        queue: asyncio.Queue[Standing] = asyncio.Queue()
+    def watch(self, job_id: str) -> asyncio.Queue[Standing | None]:
+        """A queue that gets the job's standing soon, then each time it has moved, and None when streams must end."""
+        queue: asyncio.Queue[Standing | None] = asyncio.Queue()
         self._watched.setdefault(job_id, set()).add(queue)
         self._fresh.add(job_id)
         if self._task is None:
             self._task = asyncio.create_task(self._look())
         return queue
 
-    def leave(self, job_id: str, queue: asyncio.Queue[Standing]) -> None:
+    def leave(self, job_id: str, queue: asyncio.Queue[Standing | None]) -> None:
         queues = self._watched.get(job_id, set())
         queues.discard(queue)
         if not queues:
             self._watched.pop(job_id, None)
+
+    def end(self) -> None:
+        """Have every stream end now: this process stops, and would wait for them."""
+        for queues in self._watched.values():
+            for queue in queues:
+                queue.put_nowait(None)
 
     @property
     def streams(self) -> int:
