@@ -384,9 +384,9 @@ follow() { # follow LOG COMMAND…
 
 without_addresses() { sed -u -E -e '/^Looking in /d' -e 's#[a-zA-Z+]+://[^][ )>"]+#(address)#g'; }
 
-# Reads pip's and ninja's lines. On a terminal one line that changes; otherwise a line every ten seconds.
+# Reads pip's and ninja's lines. On a terminal one line that changes; otherwise a line every twenty seconds.
 progress() {
-  local line now='' last=-10
+  local line now='' last=-20
   while IFS= read -r line; do
     if [[ $line =~ \[([0-9]+)/([0-9]+)\] ]]; then
       now="compiled ${BASH_REMATCH[1]} of ${BASH_REMATCH[2]} files"
@@ -399,7 +399,7 @@ progress() {
     fi
     if [[ -t 1 ]]; then
       printf '\r\033[K  %s' "${now:0:100}"
-    elif ((SECONDS - last >= 10)); then
+    elif ((SECONDS - last >= 20)); then
       printf '  %s\n' "$now"
       last=$SECONDS
     fi
