@@ -237,8 +237,8 @@ def _add_vocabulary(writer: "gguf.GGUFWriter", size: int) -> None:
         show_progress=False,
         initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
     )
-    listed = words()
-    learned.train_from_iterator([word for each in listed for word in (each, f" {each}")] * 3, trainer)
+    listed = [*_COMMON.split() * 20, *words()]  # often enough for each common word to become one entry
+    learned.train_from_iterator([word for each in listed for word in (each, f" {each}")], trainer)
     model = json.loads(learned.to_str())["model"]
     vocabulary: dict[str, int] = model["vocab"]
     merges: list[list[str]] = model["merges"]

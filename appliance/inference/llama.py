@@ -13,18 +13,22 @@ import msgspec
 
 from appliance.errors import Misconfigured
 from appliance.inference.judge import NO_VERDICT, Ballot, judge_of
-from appliance.inference.llama_core import Batch, Engine
+from appliance.inference.llama_core import MAX_SEQUENCES, Batch, Engine
 from appliance.inference.manifest import Manifest
 from appliance.inference.runtime import TextItem, digest_of
 from appliance.inference.wire import Answer, Problem
 from appliance.settings import Settings
 
-SYSTEM = "You are a content moderator. You decide whether a text is prohibited by this policy."
-QUESTION = "Is this text prohibited by the policy? Answer Yes or No."
+SYSTEM = "You are a content moderator. Answer Yes if the text is prohibited by this policy, and No if it is allowed."
+QUESTION = "Prohibited?"
+"""Asked once more after the text, so that a text which gives orders does not have the last word. Short: these tokens
+are read for every text, while those before it are read once."""
 
 _PREFIXES = 4
 """Policy prompts kept in the cache at once."""
 _MIN_WINDOW = 32
+_OVERLAP = 128
+"""Tokens that two neighbouring windows have in common, so that a sentence on the border is read whole."""
 _REASON_LEAD = ". Reason: The text"
 _REASON_TOKENS = 40
 _REASON_RULES = r"""
@@ -131,7 +135,7 @@ class TextJudge:
             self._judge.template,
             [
                 ("system", f"{self._judge.system or SYSTEM}\n\n{policy}"),
-                ("user", f"Text:\n{text}\n\n{self._judge.question or QUESTION}"),
+                ("user", f"Text:\n{text}\n{self._judge.question or QUESTION}"),
             ],
         )
         before, found_policy, rest = written.partition(policy)
@@ -158,9 +162,7 @@ class TextJudge:
                 passing=False,
             )
         tokens = engine.ordinary(item.text)
-        step = room - min(128, room // 4)
-        starts = range(0, max(len(tokens) - room, 0) + step, step)
-        return [tokens[start : start + room] for start in starts]
+        return [tokens[start:end] for start, end in windows(len(tokens), room)]
 
     def _prefix_tokens(self, prompt: str) -> list[int]:
         """All that stands before the text, the policy tokenised once for many texts."""
@@ -215,6 +217,7 @@ class TextJudge:
             part.at = batch.add([*part.tokens, *self._after], prefix.size, (part.sequence,), want_last=True)
             part.end = prefix.size + size
             taken.append(part)
+        assert taken, "a window is cut so that it fits with its own prefix alone"
         self._engine.decode(batch)
         for part in taken:
             part.log_odds = self._ballot.log_odds(self._engine.logits(part.at))
@@ -289,6 +292,12 @@ class TextJudge:
         return [_sentence(text.decode("utf-8", errors="ignore")) for text in written]
 
 
+def windows(count: int, room: int) -> list[tuple[int, int]]:
+    """Where `count` tokens are cut so that each piece fits in `room`: neighbours overlap, and every token is in one."""
+    step = room - min(_OVERLAP, room // 4)
+    return [(start, min(start + room, count)) for start in range(0, max(count - room, 0) + step, step)]
+
+
 def _sentence(text: str) -> str:
     """What was written after the lead, as a sentence. Empty when nothing was."""
     words = " ".join(text.split())
@@ -302,12 +311,13 @@ def open_model(settings: Settings, manifest: Manifest, folder: Path) -> TextJudg
     path = folder / next((file.name for file in manifest.files if file.name.endswith(".gguf")), "")
     if not path.is_file():
         raise Misconfigured(f"{manifest.name}: its manifest names no .gguf file")
+    most = min(settings.inference.max_batch, MAX_SEQUENCES - _PREFIXES)
     engine = Engine(
         path,
         device=settings.inference.device,
         threads=settings.inference.threads,
         context_tokens=settings.inference.context_tokens,
-        sequences=_PREFIXES + settings.inference.max_batch,
+        sequences=_PREFIXES + most,
     )
     try:
         return TextJudge(engine, manifest, digest=digest_of(manifest, folder), max_batch=settings.inference.max_batch)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from appliance.errors import Misconfigured, ModelRefused
 
+MAX_SEQUENCES = int(lib.llama_max_parallel_sequences())
 _ERROR_LEVEL = 4
 """ggml's; 1 debug, 2 info, 3 warning."""
 _BUFFER = re.compile(r"(\S+) +(?:model|KV|RS|compute|output) buffer size *= *([\d.]+) MiB")
