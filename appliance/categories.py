@@ -49,7 +49,7 @@ class Category(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def load(path: Path) -> dict[str, Category]:
     """Slug → category. Raises Misconfigured when the file lacks a built-in, or a source makes no sense."""
     try:
-        categories = msgspec.convert(tomllib.loads(path.read_text()), dict[str, Category])
+        categories = {slug: _category(slug, raw) for slug, raw in tomllib.loads(path.read_text()).items()}
     except OSError as error:
         raise Misconfigured(f"{path}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
@@ -64,6 +64,13 @@ def load(path: Path) -> dict[str, Category]:
             if not 0 < source.threshold <= 1:
                 raise Misconfigured(f"{path}: {slug}: threshold {source.threshold} is not between 0 and 1")
     return categories
+
+
+def _category(slug: str, raw: object) -> Category:
+    try:
+        return msgspec.convert(raw, Category)
+    except msgspec.ValidationError as error:
+        raise msgspec.ValidationError(f"{slug}: {error}") from error
 
 
 class Live:
