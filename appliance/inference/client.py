@@ -149,6 +149,6 @@ def _refusal(status: int, body: bytes) -> Failure:
         message = msgspec.msgpack.decode(body, type=_Message).message
     except msgspec.MsgspecError:
         message = f"The model process answered {status}."
-    if status == 503:
+    if status >= 500:
         return InferenceDown(message)
     return ModelUnavailable(message, permanent=True)
