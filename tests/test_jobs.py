@@ -5,16 +5,17 @@ import threading
 import msgspec
 import pytest
 
-from appliance import clock
+from appliance import categories, clock
 from appliance.accounts import organisations
 from appliance.database import Connection
 from appliance.errors import Failure, InferenceDown, MediaUnsupported, Unavailable
 from appliance.house import House
+from appliance.inference.wire import Answer, Problem
 from appliance.jobs import advance, plan, rows, verdict
 from appliance.jobs.job import ChildKind, Finding, JobKind, Plan, Score, Status, Submission
 from appliance.jobs.submit import submit
 from appliance.settings import Settings, Worker
-from appliance.work import looking
+from appliance.work import looking, prompts
 from appliance.work.runner import retry_after
 
 ALL_ON = Plan(checks=["nsfw", "ai_adult_general", "underage", "text"])
@@ -189,15 +190,38 @@ def test_a_score_at_its_threshold_is_over() -> None:
 
 
 def test_a_model_that_did_not_answer_is_a_failure_not_an_allow(settings: Settings) -> None:
-    from appliance import categories
-
     with pytest.raises(Failure) as caught:
         looking.finding(ChildKind.NSFW, "nsfw", [{}], categories.load(settings.categories_file), "")
     assert caught.value.error_code == "MODEL_UNAVAILABLE"
 
 
 def test_a_custom_category_without_a_vision_judge_says_what_to_install(settings: Settings) -> None:
-    from appliance import categories
-
     with pytest.raises(Failure, match=r"inference\.vision_judge"):
         looking.finding(ChildKind.VLM, "custom:dogs", [{}], categories.load(settings.categories_file), "")
+
+
+def text_category(settings: Settings) -> categories.Category:
+    return categories.load(settings.categories_file)["text"]
+
+
+def heads(**scores: float) -> dict[str, Answer]:
+    return {"text-heads": Answer(scores={label.replace("_", "/"): value for label, value in scores.items()})}
+
+
+def test_a_text_over_the_heads_threshold_is_refused_with_the_category_in_plain_words(settings: Settings) -> None:
+    found = prompts.decide(text_category(settings), "", heads(prohibited=0.99, sexual=0.9, violence=0.2), "en")
+    assert (found.is_prohibited, found.reason) == (True, "The prompt appears to request sexual content.")
+
+
+def test_a_judge_that_is_named_decides_too_and_its_words_are_the_reason(settings: Settings) -> None:
+    answers = heads(prohibited=0.01) | {"judge": Answer(scores={"prohibited": 0.9}, reason="It asks for harm.")}
+    found = prompts.decide(text_category(settings), "judge", answers, "en")
+    assert (found.is_prohibited, found.reason) == (True, "It asks for harm.")
+    assert [score.model for score in found.scores] == ["text-heads", "judge"]
+
+
+def test_a_judge_that_could_not_answer_fails_the_prompt(settings: Settings) -> None:
+    answers = heads(prohibited=0.01) | {"judge": Answer(problem=Problem("MODEL_REFUSED", "no verdict", False))}
+    with pytest.raises(Failure) as caught:
+        prompts.decide(text_category(settings), "judge", answers, "en")
+    assert caught.value.error_code == "MODEL_REFUSED"

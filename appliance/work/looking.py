@@ -35,33 +35,20 @@ def finding(
     """
     if kind is ChildKind.VLM and judge:
         threshold = categories[subject].judge_threshold if subject in BUILT_IN else CUSTOM_THRESHOLD
-        sources = [Source(step="vlm", model=judge, label=subject, threshold=threshold)]
+        sources = [judged(judge, subject, threshold)]
     else:
         sources = _sources(kind, subject, categories)
     if not sources:
-        raise ModelUnavailable(_unanswered(subject), permanent=True)
+        raise unanswered(subject)
     scores: list[Score] = []
     detail: dict[str, float] = {}
     for source in sources:
-        best, answer, index = max(
-            ((_score(source, item.get(source.model)), item[source.model], n) for n, item in enumerate(items)),
-            key=lambda one: one[0],
-        )
-        scores.append(
-            Score(
-                category=subject,
-                model=source.model,
-                label="+".join(source.labels),
-                score=round(best, 6),
-                threshold=source.threshold,
-                device=answer.device,
-                digest=answer.digest,
-                ms=round(answer.ms, 3),
-            )
-        )
-        detail.update(answer.detail)
+        tried = [score(subject, source, item) for item in items]
+        best = max(range(len(tried)), key=lambda n: tried[n].score)
+        scores.append(tried[best])
+        detail.update(items[best][source.model].detail)
         if len(items) > 1:
-            detail["picture"] = index
+            detail["picture"] = best
     is_true = any(score.is_over for score in scores)
     return Finding(
         categories={subject: is_true},
@@ -87,7 +74,7 @@ def join(findings: Sequence[Finding]) -> Finding:
     )
 
 
-def raise_problem(problem: Problem, model: str) -> Failure:
+def failure(problem: Problem, model: str) -> Failure:
     """The failure that a model's problem is for a job."""
     match problem.code:
         case "PROVIDER_TIMEOUT":
@@ -111,23 +98,41 @@ def _label(subject: str, categories: Mapping[str, Category]) -> str:
     return categories[subject].label if subject in categories else subject.removeprefix(CUSTOM)
 
 
-def _score(source: Source, answer: Answer | None) -> float:
+def judged(judge: str, label: str, threshold: float) -> Source:
+    """A judge's answer as a source like any other."""
+    return Source(step="vlm", model=judge, label=label, threshold=threshold)
+
+
+def score(category: str, source: Source, answers: Mapping[str, Answer]) -> Score:
+    """One source's figure of one item. Raises Failure when its model gave none."""
+    answer = answers.get(source.model)
     if answer is None:
         raise ModelUnavailable(
             f"{source.model} did not answer; run: customhouse models fetch {source.model}", permanent=True
         )
     if answer.problem is not None:
-        raise raise_problem(answer.problem, source.model)
+        raise failure(answer.problem, source.model)
     missing = [label for label in source.labels if label not in answer.scores]
     if missing:
         raise ModelRefused(f"{source.model} has no label {missing[0]!r}; see config/categories.toml", permanent=True)
-    return sum(answer.scores[label] for label in source.labels)
+    return Score(
+        category=category,
+        model=source.model,
+        label="+".join(source.labels),
+        score=round(sum(answer.scores[label] for label in source.labels), 6),
+        threshold=source.threshold,
+        device=answer.device,
+        digest=answer.digest,
+        ms=round(answer.ms, 3),
+    )
 
 
-def _unanswered(subject: str) -> str:
+def unanswered(subject: str) -> ModelUnavailable:
+    """Nothing is set to answer this subject: said with what to do."""
     if subject.startswith(CUSTOM):
-        return (
-            "A custom category needs a vision-language model: run customhouse models list, fetch one with the task "
-            "vision-judge, and name it in inference.vision_judge"
+        return ModelUnavailable(
+            "a custom category needs a vision-language model: run customhouse models list, fetch one with the task "
+            "vision-judge, and name it in inference.vision_judge",
+            permanent=True,
         )
-    return f"No model answers {subject}: see its sources in config/categories.toml"
+    return ModelUnavailable(f"no model answers {subject}: see its sources in config/categories.toml", permanent=True)

@@ -1,0 +1,77 @@
+"""A prompt's child: the blocklist, which ends it when a term matches, then the text heads and, where one is named, the
+text judge (seed 001). The text itself goes into no finding."""
+
+from collections.abc import Mapping
+
+from appliance.categories import Category
+from appliance.errors import MediaUnreachable
+from appliance.inference.wire import Answer, ReadRequest
+from appliance.jobs import rows
+from appliance.jobs.job import Finding, Score
+from appliance.jobs.rows import JobRow
+from appliance.text import language
+from appliance.work import looking
+from appliance.work.hands import Hands
+
+BLOCKLISTED = "The text contained a blacklisted keyword."
+
+REASONS = {
+    "sexual/minors": "The prompt appears to sexualise minors.",
+    "sexual": "The prompt appears to request sexual content.",
+    "hate/threatening": "The prompt appears to contain hateful threats.",
+    "hate": "The prompt appears to contain hate against people for who they are.",
+    "violence/graphic": "The prompt appears to request graphic violence.",
+    "violence": "The prompt appears to contain violence or threats.",
+    "self-harm": "The prompt appears to encourage self-harm.",
+    "harassment": "The prompt appears to harass someone.",
+    "toxicity": "The prompt appears to be abusive.",
+}
+"""In the order in which a head's label is named when several stand equally high."""
+
+_UNNAMED = "The prompt appears to ask for prohibited content."
+
+
+def moderate(hands: Hands, job: JobRow) -> Finding:
+    """Raises Failure when a check could not be made."""
+    submitted = rows.input_of(hands.house.db.reader(), job.id)
+    if submitted is None or submitted.text is None:
+        raise MediaUnreachable("the submitted text was erased", permanent=True)
+    text = submitted.text
+    spoken = language.detect(text).code
+    match = hands.lexicons.match(job.org_id, text)
+    if match is not None:
+        return Finding({"text": True}, is_prohibited=True, reason=BLOCKLISTED, term=match.term, language=spoken)
+    category = hands.house.categories["text"]
+    judge = hands.house.settings.inference.text_judge
+    models = list(dict.fromkeys(source.model for source in category.classifiers("text")))
+    [answers] = hands.models.read(
+        ReadRequest([text], models, judge or None, category.question if judge else None, category.judge_threshold)
+    )
+    return decide(category, judge, answers, spoken)
+
+
+def decide(category: Category, judge: str, answers: Mapping[str, Answer], spoken: str) -> Finding:
+    """Any source at its threshold prohibits; the reason is the judge's own words, or the head that stands highest.
+
+    Raises Failure when a model that had to answer did not: never a silent allow.
+    """
+    sources = category.classifiers("text")
+    if judge:
+        sources.append(looking.judged(judge, "prohibited", category.judge_threshold))
+    if not sources:
+        raise looking.unanswered("text")
+    scores: list[Score] = [looking.score("text", source, answers) for source in sources]
+    over = [score for score in scores if score.is_over]
+    reason = next((answers[score.model].reason for score in over if answers[score.model].reason), None)
+    if over and reason is None:
+        reason = _named(answers[over[0].model].scores)
+    return Finding({"text": bool(over)}, scores, bool(over), reason, language=spoken, detail=_details(answers))
+
+
+def _named(scores: Mapping[str, float]) -> str:
+    named = [label for label in REASONS if label in scores]
+    return REASONS[max(named, key=lambda label: scores[label])] if named else _UNNAMED
+
+
+def _details(answers: Mapping[str, Answer]) -> dict[str, float]:
+    return {key: value for answer in answers.values() for key, value in answer.detail.items()}
