@@ -11,21 +11,21 @@ from appliance import __version__
 from appliance.errors import CustomhouseError
 
 COMMANDS = {
-    "up": "appliance.commands.processes:up",
-    "serve": "appliance.commands.processes:serve",
-    "work": "appliance.commands.processes:work",
-    "infer": "appliance.commands.processes:infer",
-    "demo": "appliance.commands.demo:demo",
-    "moderate": "appliance.commands.moderate:moderate",
-    "keys": "appliance.commands.keys:keys",
-    "models": "appliance.commands.models:models",
-    "categories": "appliance.commands.categories:categories",
-    "blocklist": "appliance.commands.blocklist:blocklist",
-    "webhooks": "appliance.commands.webhooks:webhooks",
-    "train": "appliance.commands.train:train",
-    "config": "appliance.commands.config:config",
-    "bench": "appliance.commands.bench:bench",
-    "version": "appliance.commands.processes:version",
+    "up": ("appliance.commands.processes:up", "Run all three processes in the foreground."),
+    "serve": ("appliance.commands.processes:serve", "Run the HTTP API."),
+    "work": ("appliance.commands.processes:work", "Run the worker: jobs, webhooks, sweep."),
+    "infer": ("appliance.commands.processes:infer", "Run the model process."),
+    "demo": ("appliance.commands.demo:demo", "Screen real prompts, photographs and a clip; print what came of it."),
+    "moderate": ("appliance.commands.moderate:moderate", "Screen one text, image or video."),
+    "keys": ("appliance.commands.keys:keys", "Create, list, rotate and revoke API keys."),
+    "models": ("appliance.commands.models:models", "List, fetch, verify, import and remove models."),
+    "categories": ("appliance.commands.categories:categories", "What is screened, and what answers it."),
+    "blocklist": ("appliance.commands.blocklist:blocklist", "Terms that end a prompt."),
+    "webhooks": ("appliance.commands.webhooks:webhooks", "Endpoints, deliveries, secrets."),
+    "train": ("appliance.commands.train:train", "Train and judge the text heads."),
+    "config": ("appliance.commands.config:config", "Check and show the settings."),
+    "bench": ("appliance.commands.bench:bench", "Measure this machine."),
+    "version": ("appliance.commands.processes:version", "Versions of Customhouse and what it stands on."),
 }
 
 
@@ -34,11 +34,14 @@ class _Lazy(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        path = COMMANDS.get(cmd_name)
-        if path is None:
+        if cmd_name not in COMMANDS:
             return None
-        module, name = path.split(":")
+        module, name = COMMANDS[cmd_name][0].split(":")
         return cast(click.Command, getattr(importlib.import_module(module), name))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
