@@ -251,7 +251,7 @@ def _stream(client: httpx.Client, address: str, part: Path, have: int, progress:
         shelf.room(part.parent, length)
         progress(done, total)
         with part.open("ab" if resumed else "wb") as file:
-            for chunk in answer.iter_raw(shelf.CHUNK):
+            for chunk in answer.iter_raw():  # as it comes: a chunk size would lose what it holds when cut
                 file.write(chunk)
                 done += len(chunk)
                 progress(done, total)
