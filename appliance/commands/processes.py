@@ -14,7 +14,7 @@ def up() -> None:
     from appliance import supervisor
 
     loaded = settings.load()
-    log.set_up(loaded.log)
+    log.configure(loaded.log)
     sys.exit(supervisor.main(loaded))
 
 
@@ -24,7 +24,7 @@ def serve() -> None:
     from appliance.api import server
 
     loaded = settings.load()
-    log.set_up(loaded.log)
+    log.configure(loaded.log)
     sys.exit(server.main(loaded))
 
 
@@ -34,7 +34,7 @@ def work() -> None:
     from appliance.work import process
 
     loaded = settings.load()
-    log.set_up(loaded.log)
+    log.configure(loaded.log)
     sys.exit(process.main(loaded))
 
 
@@ -44,7 +44,7 @@ def infer() -> None:
     from appliance.inference import server
 
     loaded = settings.load()
-    log.set_up(loaded.log)
+    log.configure(loaded.log)
     sys.exit(server.main(loaded))
 
 
