@@ -20,6 +20,7 @@ CustomhouseError
 │   │   └── AddressRefused           it is no address that we open: malformed, or on a private network
 │   ├── MediaUnsupported         it is not media that we decode, or it is damaged
 │   ├── MediaTooLarge            over a limit of bytes, pixels or length
+│   ├── DecoderDown              no decoder process could be started: passing
 │   ├── ModelUnavailable         the weights are missing or not loaded
 │   ├── ModelRefused             the model gave no verdict that can be read
 │   ├── InferenceDown            the model process is not there, or says busy: passing
@@ -167,6 +168,13 @@ class MediaTooLarge(Failure):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, permanent=True)
+
+
+class DecoderDown(Failure):
+    error_code = "PROVIDER_UNAVAILABLE"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, permanent=False)
 
 
 class ModelUnavailable(Failure):

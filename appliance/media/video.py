@@ -1,0 +1,245 @@
+"""Frames of a video: key frames, which stand alone and cost little; where those lie too far apart, the frame at that
+moment, decoded from the key frame before it. Runs in the decoder process only.
+
+OpenCV's FFmpeg is told its options by the environment, and reads nothing but the open descriptor that it is given: the
+format must be the one the header showed, the protocol must be `fd`, so a file that names other files reaches none.
+`avdiscard;nonkey` is OpenCV's own option and reaches the decoder; FFmpeg's `skip_frame` does not, without a word.
+"""
+
+import bisect
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.errors import MediaTooLarge, MediaUnsupported
+from appliance.inference.wire import Pixels
+from appliance.media import repack
+from appliance.media.image import shrink, thumb
+from appliance.media.pipe import Done, Gone, Progress, Said, Shown, Task
+from appliance.media.sampling import Frames
+
+MAX_SIDE = 640
+"""Frames are judged at 224 to 256 pixels, and faces are found at 256: 640 leaves room, and is 0.7 MB a frame."""
+
+_FORMATS = {"mp4": "mov,mp4,m4a,3gp,3g2,mj2", "matroska": "matroska,webm"}
+_DAMAGED_IN_A_ROW = 64  # a packet that cannot be decoded ends one grab; so many in a row are the end
+_NONREF_FROM_FPS = 20  # below, passing over frames would step too far past the moment looked for
+_SEEK_FROM_FPS = 8
+_SEEK_BEFORE = (
+    16  # OpenCV seeks to the key frame before the 16th frame before the one asked for, and decodes from there
+)
+
+Array = NDArray[np.uint8]
+Tell = Callable[[Said], None]
+Moment = tuple[int, Callable[[], Array | None]]
+"""A time in ms, and how to get its picture, blue first."""
+
+
+def extract(descriptor: int, task: Task, tell: Tell) -> Done:
+    """Tells every frame to keep as it is found. Raises MediaUnsupported or MediaTooLarge."""
+    clip = _Clip(descriptor, task.header.format, task.max_pixels)
+    every_ms = max(task.frame_every_ms, -(-clip.duration_ms // task.max_frames), 1)
+    frames = Frames(every_ms, task.scene_threshold, task.max_frames)
+    max_side = min(task.max_side, MAX_SIDE)
+    shown_at: set[int] = set()
+
+    def offer(at_ms: int, picture: Array) -> None:
+        while at_ms in shown_at:  # a file's own times may be nonsense; ours name files
+            at_ms += 1
+        small = shrink(picture, max_side)
+        if frames.wants(at_ms, thumb(small)):
+            shown_at.add(at_ms)
+            tell(Shown(at_ms, pixels(small[:, :, ::-1])))
+            gone = frames.thin()
+            if gone:
+                tell(Gone(gone))
+
+    keys: list[int] = []
+    for at_ms, read in _not_too_dense(clip.key_frames(), keys):
+        picture = read()
+        if picture is not None:
+            offer(at_ms, picture)
+            tell(Progress(min(at_ms, clip.duration_ms), clip.duration_ms))
+    ends = clip.duration_ms
+    if not ends or not frames.is_filled((ends - 1) // frames.every_ms):
+        last = clip.last_packet_ms()  # sound may go on after the pictures, and a header may say anything
+        ends = min(ends, last + 1) if ends else last + 1
+    holes = [step for step in range((ends - 1) // frames.every_ms + 1) if not frames.is_filled(step)]
+    if holes and not clip.is_av1:
+        every_ms = frames.every_ms
+        for at_ms, picture in clip.at([step * every_ms for step in holes], keys, every_ms // 2):
+            offer(at_ms, picture)
+            tell(Progress(min(at_ms, ends), ends))
+    _check_seen(frames, ends, clip.is_av1)
+    gone = frames.thin(at_last=True)
+    if gone:
+        tell(Gone(gone))
+    return Done(clip.duration_ms or ends, {kept.at_ms: kept.also_at for kept in frames.kept if kept.also_at})
+
+
+def pixels(picture: Array) -> Pixels:
+    return Pixels(picture.shape[1], picture.shape[0], np.ascontiguousarray(picture).tobytes())
+
+
+def _check_seen(frames: Frames, ends: int, is_av1: bool) -> None:
+    """Never a silent allow: two steps in a row that nobody saw fail the video."""
+    if not frames.kept:
+        raise MediaUnsupported("the video is damaged: not one picture of it could be decoded")
+    unseen = 0
+    for step in range((ends - 1) // frames.every_ms + 1):
+        unseen = 0 if frames.is_filled(step) else unseen + 1
+        if unseen == 2:
+            seconds = 2 * frames.every_ms // 1000
+            raise MediaUnsupported(
+                f"the AV1 video has key frames more than {seconds} s apart; encode it with more of them, or as H.264"
+                if is_av1
+                else f"the video is damaged: {seconds} s of it could not be decoded"
+            )
+
+
+def _not_too_dense(moments: Iterator[Moment], keys: list[int]) -> Iterator[Moment]:
+    """Where every frame is a key frame (MJPEG, ProRes), two a second are looked at. All times go into `keys`."""
+    recent: deque[int] = deque(maxlen=4)
+    for at_ms, read in moments:
+        keys.append(at_ms)
+        if len(recent) == 4 and at_ms - recent[0] < 2000 and at_ms - recent[-1] < 500:
+            continue
+        recent.append(at_ms)
+        yield at_ms, read
+
+
+class _Clip:
+    def __init__(self, descriptor: int, format: str, max_pixels: int) -> None:
+        self._descriptor = descriptor
+        self._formats = _FORMATS[format]
+        self._capture = self._open("nonkey")
+        if not self._capture.isOpened():
+            raise MediaUnsupported("the video is damaged, or its codec is not decoded here")
+        width, height = self._size()
+        if width * height > max_pixels:
+            raise MediaTooLarge(f"the video has {width} × {height} pixels a frame; the limit is {max_pixels:,}")
+        self._codec = int(self._capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=False).lower()
+        self.fps = _finite(self._capture.get(cv2.CAP_PROP_FPS))
+        count = _finite(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.duration_ms = int(count / self.fps * 1000) if self.fps > 0 and count > 0 else 0
+
+    @property
+    def is_av1(self) -> bool:
+        return self._codec == b"av01"
+
+    def key_frames(self) -> Iterator[Moment]:
+        if self.is_av1 or self._codec in (b"vp90", b"vp09"):
+            return self._repacked()
+        return self._direct()
+
+    def last_packet_ms(self) -> int:
+        """When the last picture begins. Reads the whole file without decoding."""
+        raw = self._open(raw=True)
+        last = 0
+        while raw.grab():
+            last = max(last, _at_ms(raw))
+        return last
+
+    def at(self, targets: list[int], keys: list[int], late_ms: int) -> Iterator[tuple[int, Array]]:
+        """The picture at each of the ascending times, or up to `late_ms` after. One that is not there is left out."""
+        discard = "nonref" if self.fps >= _NONREF_FROM_FPS else "default"
+        capture = self._open(discard)
+        position = -1
+        for target in targets:
+            key = keys[bisect.bisect_right(keys, target) - 1] if keys and keys[0] <= target else 0
+            if key > position + 1000 and self.fps >= _SEEK_FROM_FPS:
+                capture.set(cv2.CAP_PROP_POS_FRAMES, key * self.fps / 1000 + _SEEK_BEFORE + 1)
+                position = _at_ms(capture)
+                if position >= target + late_ms:  # frames lie further apart here than the average said
+                    capture, position = self._open(discard), -1
+            while position < target and _grab(capture):
+                position = _at_ms(capture)
+            if target <= position < target + late_ms:
+                ok, picture = capture.retrieve()
+                if ok:
+                    yield position, np.asarray(picture, np.uint8)
+
+    def _direct(self) -> Iterator[Moment]:
+        def read() -> Array | None:
+            ok, picture = self._capture.retrieve()
+            return np.asarray(picture, np.uint8) if ok else None
+
+        while _grab(self._capture):
+            yield _at_ms(self._capture), read
+
+    def _repacked(self) -> Iterator[Moment]:
+        """Key frames by their packets, each decoded from a file of its own."""
+        raw = self._open(raw=True)
+        width, height = self._size()
+        configuration = b""
+
+        def read() -> Array | None:
+            nonlocal configuration
+            ok, packet = raw.retrieve()
+            if not ok:
+                return None
+            data = np.asarray(packet, np.uint8).tobytes()
+            if not self.is_av1:
+                return self._upright(_first_of_ivf(repack.ivf([data], width, height)))
+            if not configuration:
+                ok, extra = raw.retrieve(flag=int(raw.get(cv2.CAP_PROP_CODEC_EXTRADATA_INDEX)))
+                configuration = np.asarray(extra, np.uint8).tobytes() if ok else b""
+            if len(configuration) < 4:
+                return None
+            still = np.frombuffer(repack.avif(data, configuration, width, height), np.uint8)
+            picture = cv2.imdecode(still, cv2.IMREAD_COLOR)
+            return None if picture is None else self._upright(np.asarray(picture, np.uint8))
+
+        while raw.grab():
+            if raw.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME):
+                yield _at_ms(raw), read
+
+    def _upright(self, picture: Array | None) -> Array | None:
+        angle = int(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360
+        turned = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+        if picture is None or angle not in turned:
+            return picture
+        return np.asarray(cv2.rotate(picture, turned[angle]), np.uint8)
+
+    def _size(self) -> tuple[int, int]:
+        return int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+
+    def _open(self, discard: str = "default", *, raw: bool = False) -> cv2.VideoCapture:
+        return _capture(self._descriptor, self._formats, discard, raw=raw)
+
+
+def _capture(descriptor: int, formats: str, discard: str, *, raw: bool = False) -> cv2.VideoCapture:
+    """Opened from its beginning, on one thread: the pool's processes are the parallelism."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = (
+        f"format_whitelist;{formats}|protocol_whitelist;fd|fd;{descriptor}|avdiscard;{discard}"
+    )
+    return cv2.VideoCapture(
+        "fd:", cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1, *([cv2.CAP_PROP_FORMAT, -1] if raw else [])]
+    )
+
+
+def _first_of_ivf(data: bytes) -> Array | None:
+    descriptor = os.memfd_create("key-frame")
+    try:
+        os.write(descriptor, data)
+        ok, picture = _capture(descriptor, "ivf", "default").read()
+        return np.asarray(picture, np.uint8) if ok else None
+    finally:
+        os.close(descriptor)
+
+
+def _grab(capture: cv2.VideoCapture) -> bool:
+    return any(capture.grab() for _ in range(_DAMAGED_IN_A_ROW))
+
+
+def _at_ms(capture: cv2.VideoCapture) -> int:
+    return max(0, round(_finite(capture.get(cv2.CAP_PROP_POS_MSEC))))
+
+
+def _finite(value: float) -> float:
+    return value if 0 <= value < 1e12 else 0.0
