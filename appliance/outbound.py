@@ -6,6 +6,7 @@ environment's proxies are not used: a proxy would open the socket where nothing 
 """
 
 import contextlib
+import functools
 import ipaddress
 import os
 import re
@@ -64,7 +65,10 @@ class Outbound:
 
     def __init__(self, allowed_private_cidrs: Iterable[str] = ()) -> None:
         self._allowed = tuple(ipaddress.ip_network(cidr) for cidr in allowed_private_cidrs)
-        self._tls = ssl.create_default_context()
+
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context()  # 50 ms of reading certificates, which who only checks does not need
 
     def check(self, url: str) -> None:
         """Is this a URL that we would open now? Raises AddressRefused (permanent), or MediaUnreachable when the name
