@@ -7,8 +7,17 @@ import shutil
 
 from appliance.api.door import Door
 from appliance.api.form import Form, Rules, Upload
-from appliance.errors import AddressRefused, InvalidRequest, MediaUnreachable, PayloadTooLarge, Unavailable
+from appliance.errors import (
+    AddressRefused,
+    InvalidRequest,
+    MediaUnreachable,
+    MediaUnsupported,
+    PayloadTooLarge,
+    Unavailable,
+    UnsupportedMedia,
+)
 from appliance.jobs.job import JobKind
+from appliance.media import probe
 from appliance.settings import Settings
 from appliance.webhooks import endpoints
 
@@ -77,6 +86,7 @@ async def the_media(there: Door, form: Form, rules: Rules, kind: JobKind) -> tup
     if field is None:
         if form.upload is None:
             raise missing(form, kind, f"{kind.wire}_url")
+        check_kind(form.upload, kind)
         return None, form.upload
     if form.upload is not None:
         raise refused(field, "and a file are both given; send one of them")
@@ -113,6 +123,18 @@ async def check_address(there: Door, field: str, url: str) -> None:
         raise refused(field, error.message) from error
     except MediaUnreachable:
         pass
+
+
+def check_kind(upload: Upload, kind: JobKind) -> None:
+    """By its first bytes, the file is of this kind; whether all of it is sound is seen as it is decoded. Raises
+    UnsupportedMedia when it is no media, InvalidRequest when it is the other kind."""
+    try:
+        found = probe.kind(upload.head)
+    except MediaUnsupported as error:
+        raise UnsupportedMedia(f"{upload.field}: {error.message}") from error
+    if found != kind.wire:
+        article = "an image" if found == "image" else "a video"
+        raise refused(upload.field, f"is {article}; send it to POST /api/v1/moderate/{found}")
 
 
 def missing(form: Form, kind: JobKind, field: str) -> InvalidRequest:
@@ -157,4 +179,5 @@ async def _from_data_url(settings: Settings, form: Form, rules: Rules, kind: Job
         upload.write(content)
 
     await asyncio.to_thread(unpack)
+    check_kind(upload, kind)
     return upload
