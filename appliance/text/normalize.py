@@ -41,7 +41,10 @@ _LONG_RUN = re.compile(r"([^\W\d_])\1{2,}")
 _DOTTED = re.compile(r"(?<![^\W_])[^\W_](?:[.,_\-*~'·•/|\\]{1,3}[^\W_](?![^\W_])){2,}")
 _SPELLED = re.compile(r"(?<![^\W_])[^\W_](?:[\s.,_\-*~'·•/|\\]{1,3}[^\W_](?![^\W_])){2,}")
 _AFTER_ARTICLE = re.compile(r"(?<=\b[ai]\s)" + _SPELLED.pattern)  # a f o o: the article is no letter of the word
-_SPELLED_LETTERS = re.compile(r"(?<![^\W_])[^\W\d_](?:[\s._\-*]{1,3}[^\W\d_](?![^\W_])){3,}")
+_SPELLED_LETTERS = re.compile(
+    r"(?<![^\W_])[^\W\d_](?:(?:[._\-*]{1,3}[^\W\d_](?![^\W_])){2,}|(?:[\s._\-*]{1,3}[^\W\d_](?![^\W_])){3,})"
+)
+_STRETCHED = re.compile(r"(?<=[^\W\d_])([a-z])\1{2,}|([a-z])\2{2,}(?=[^\W\d_])")
 _SIGN_IN_WORD = re.compile(r"[^\w\s]|_")
 _LEET_IN_WORD = re.compile(r"(?<=[^\W\d_])[01345@$]{1,2}(?=[^\W\d_])")
 _MAIL = re.compile(r"\w@[\w\-]+\.\w")
@@ -92,8 +95,17 @@ def undisguised(text: str) -> str:
     """
     if not text.isascii() or _CONTROL.search(text):
         text = "".join(_seen(unicodedata.normalize("NFKC", text[start:end])) for start, end in _clusters(text))
-    text = _SPELLED_LETTERS.sub(lambda match: "".join(c for c in match.group() if c.isalpha()), text)
+    text = _SPELLED_LETTERS.sub(_together, text)
+    text = _STRETCHED.sub(lambda match: match.group()[0], text)
     return _TOKEN.sub(lambda match: _plain_word(match.group()), text)
+
+
+def _together(match: re.Match[str]) -> str:
+    letters = "".join(c for c in match.group() if c.isalpha())
+    # an article before a spelled-out word is no letter of it
+    if letters[0] in "aAiI" and match.group()[1].isspace() and len(letters) > 3:
+        return f"{letters[0]} {letters[1:]}"
+    return letters
 
 
 def _plain_word(word: str) -> str:
