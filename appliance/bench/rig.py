@@ -6,7 +6,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import httpx
@@ -62,7 +62,7 @@ class Rig(msgspec.Struct):
 
 
 @contextlib.contextmanager
-def scratch(base: Settings, environ: dict[str, str] | None = None) -> Iterator[Settings]:
+def scratch(base: Settings, environ: dict[str, str] | None = None) -> Generator[Settings]:
     """Settings of an empty state directory that shares the weights of `base`; removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="customhouse-bench-") as folder:
         home = Path(folder)
@@ -74,7 +74,7 @@ def scratch(base: Settings, environ: dict[str, str] | None = None) -> Iterator[S
 
 
 @contextlib.contextmanager
-def running(base: Settings, environ: dict[str, str] | None = None) -> Iterator[Rig]:
+def running(base: Settings, environ: dict[str, str] | None = None) -> Generator[Rig]:
     """All three processes, ready. Raises CustomhouseError when they do not become so."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -54,9 +54,9 @@ def version(as_json: bool) -> None:
     """Print the version of Customhouse and of what it stands on."""
     from importlib.metadata import version as of
 
-    from pysqlite3 import dbapi2
+    from appliance.database import sqlite3
 
-    parts = {"customhouse": __version__, "python": sys.version.split()[0], "sqlite": dbapi2.sqlite_version}
+    parts = {"customhouse": __version__, "python": sys.version.split()[0], "sqlite": sqlite3.sqlite_version}
     for name in ("litestar", "granian", "huey", "onnxruntime-gpu", "llama-cpp-python", "opencv-python-headless"):
         parts[name] = of(name)
     if as_json:

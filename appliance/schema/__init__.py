@@ -12,7 +12,7 @@ def _run(db: sqlite_utils.Database, file: str) -> None:
     # statement by statement: executescript() would commit the transaction that the migration runs in
     for statement in (Path(__file__).parent / file).read_text().split(";\n"):
         if statement.strip():
-            db.execute(statement)
+            db.conn.execute(statement)
 
 
 @migrations()

@@ -43,8 +43,12 @@ def main(settings: Settings) -> int:
             Lexicons(house),
         )
         stop = threading.Event()
+
+        def leave(*_: object) -> None:
+            stop.set()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+            signal.signal(number, leave)
         _run(hands, settings, stop)
         hands.decoders.close()
         hands.models.close()
