@@ -1,0 +1,1 @@
+"""Media for tests: two kept files with their sources, and what code can make."""
