@@ -4,6 +4,8 @@ A frame is known by its thumbnail, 32 × 32 colours. A difference hash of 64 bit
 for a white one, and a small picture in the corner of a slide for none at all.
 """
 
+import bisect
+import itertools
 from collections.abc import Sequence
 
 import msgspec
@@ -74,6 +76,10 @@ class Kept(msgspec.Struct):
     also_at: list[int]
 
 
+Found = tuple[int, NDArray[np.uint8]]
+"""A time in ms, and the picture to keep."""
+
+
 class Frames:
     """The frames kept so far of one video. Thumbnails stay here; pixels go to disk as they come."""
 
@@ -82,19 +88,43 @@ class Frames:
         self.kept: list[Kept] = []
         self._scene = scene_threshold
         self._cap = cap
-        self._filled: set[int] = set()
+        self._seen: list[int] = []
+        self._last: Thumb | None = None
+        self._waiting: tuple[int, Thumb, NDArray[np.uint8]] | None = None
 
-    def step_of(self, at_ms: int) -> int:
-        """Steps lie at 0, every_ms, 2 × every_ms …; a frame stands for the one that it is nearest to."""
-        return (at_ms + self.every_ms // 2) // self.every_ms
+    @property
+    def longest_ms(self) -> int:
+        """More than this must not pass unseen. A tenth over the step: key frames 150 frames apart are 5.005 s apart."""
+        return self.every_ms * 11 // 10
 
-    def wants(self, at_ms: int, thumb: Thumb) -> bool:
-        """Is this frame to be kept? One that repeats another is noted there, and fills its step."""
-        step = self.step_of(at_ms)
-        is_scene = bool(self.kept) and self._scene < 1 and change(self.kept[-1].thumb, thumb) >= self._scene
-        if step in self._filled and not is_scene:
+    def key_frame(self, at_ms: int, thumb: Thumb, picture: NDArray[np.uint8]) -> list[Found]:
+        """The next key frame; returns what is to be kept now: of those within a step the last, so that as few as can be
+        leave no more than a step unseen, and every one that shows a new scene."""
+        found: list[Found] = []
+        if self._waiting is not None and at_ms - self._seen[-1] > self.longest_ms:
+            waiting_at, waiting_thumb, waiting = self._waiting
+            found = [(waiting_at, waiting)] if self.add(waiting_at, waiting_thumb) else []
+        is_scene = self._last is not None and self._scene < 1 and change(self._last, thumb) >= self._scene
+        if not self._seen or is_scene or at_ms - self._seen[-1] >= self.every_ms:
+            found += [(at_ms, picture)] if self.add(at_ms, thumb) else []
+        else:
+            self._waiting = at_ms, thumb, picture
+        return found
+
+    def end(self, ends_ms: int) -> list[Found]:
+        """After the last key frame; returns the one that was waiting when what follows would be too long."""
+        if self._waiting is None or ends_ms - self._seen[-1] <= self.longest_ms:
+            return []
+        at_ms, thumb, picture = self._waiting
+        return [(at_ms, picture)] if self.add(at_ms, thumb) else []
+
+    def add(self, at_ms: int, thumb: Thumb) -> bool:
+        """This frame is seen. False when it repeats one that is kept, and is noted there."""
+        self._waiting = None
+        if at_ms in self._seen:
             return False
-        self._filled.add(step)
+        self._last = thumb
+        bisect.insort(self._seen, at_ms)
         same = are_same([kept.thumb for kept in self.kept], thumb)
         if same is not None:
             self.kept[same].also_at.append(at_ms)
@@ -102,8 +132,18 @@ class Frames:
         self.kept.append(Kept(at_ms, thumb, []))
         return True
 
-    def is_filled(self, step: int) -> bool:
-        return step in self._filled
+    def unseen(self, ends_ms: int) -> list[tuple[int, int]]:
+        """The stretches, from and to, that are longer than may pass unseen."""
+        edges = [0, *self._seen, ends_ms]
+        return [(one, other) for one, other in itertools.pairwise(edges) if other - one > self.longest_ms]
+
+    def holes(self, ends_ms: int) -> list[int]:
+        """The moments to look at so that nothing longer is left."""
+        moments: list[int] = []
+        for one, other in self.unseen(ends_ms):
+            parts = -(-(other - one) // self.longest_ms)
+            moments += [one + (other - one) * part // parts for part in range(0 if one == 0 else 1, parts)]
+        return [moment for moment in moments if moment not in self._seen]
 
     def thin(self, *, at_last: bool = False) -> list[int]:
         """The times to let go: down to the cap, once there are twice as many (or at last, any more). Then the steps are
@@ -115,5 +155,5 @@ class Frames:
         self.kept = [kept for kept in self.kept if kept.at_ms not in gone]
         if not at_last:
             self.every_ms *= 2
-            self._filled = {(step + 1) // 2 for step in self._filled}
+            self._seen = sorted(at_ms for kept in self.kept for at_ms in (kept.at_ms, *kept.also_at))
         return sorted(gone)

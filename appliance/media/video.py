@@ -20,7 +20,7 @@ from appliance.inference.wire import Pixels
 from appliance.media import repack
 from appliance.media.image import shrink, thumb
 from appliance.media.pipe import Done, Gone, Progress, Said, Shown, Task
-from appliance.media.sampling import Frames
+from appliance.media.sampling import Found, Frames
 
 MAX_SIDE = 640
 """Frames are judged at 224 to 256 pixels, and faces are found at 256: 640 leaves room, and is 0.7 MB a frame."""
@@ -45,34 +45,34 @@ def extract(descriptor: int, task: Task, tell: Tell) -> Done:
     every_ms = max(task.frame_every_ms, -(-clip.duration_ms // task.max_frames), 1)
     frames = Frames(every_ms, task.scene_threshold, task.max_frames)
     max_side = min(task.max_side, MAX_SIDE)
-    shown_at: set[int] = set()
 
-    def offer(at_ms: int, picture: Array) -> None:
-        while at_ms in shown_at:  # a file's own times may be nonsense; ours name files
-            at_ms += 1
-        small = shrink(picture, max_side)
-        if frames.wants(at_ms, thumb(small)):
-            shown_at.add(at_ms)
-            tell(Shown(at_ms, pixels(small[:, :, ::-1])))
-            gone = frames.thin()
-            if gone:
-                tell(Gone(gone))
+    def keep(found: list[Found]) -> None:
+        for at_ms, picture in found:
+            tell(Shown(at_ms, pixels(picture[:, :, ::-1])))
+        gone = frames.thin()
+        if gone:
+            tell(Gone(gone))
 
+    # 1. key frames
     keys: list[int] = []
-    for at_ms, read in _not_too_dense(clip.key_frames(), keys):
+    for at_ms, read in _looked_at(clip.key_frames(), keys):
         picture = read()
         if picture is not None:
-            offer(at_ms, picture)
+            small = shrink(picture, max_side)
+            keep(frames.key_frame(at_ms, thumb(small), small))
             tell(Progress(min(at_ms, clip.duration_ms), clip.duration_ms))
+    # 2. where it truly ends: sound may go on after the pictures, and a header may say anything
     ends = clip.duration_ms
-    if not ends or not frames.is_filled((ends - 1) // frames.every_ms):
-        last = clip.last_packet_ms()  # sound may go on after the pictures, and a header may say anything
+    if not ends or any(other == ends for _, other in frames.unseen(ends)):
+        last = clip.last_packet_ms()
         ends = min(ends, last + 1) if ends else last + 1
-    holes = [step for step in range((ends - 1) // frames.every_ms + 1) if not frames.is_filled(step)]
+    keep(frames.end(ends))
+    # 3. what lies between them
+    holes = frames.holes(ends)
     if holes and not clip.is_av1:
-        every_ms = frames.every_ms
-        for at_ms, picture in clip.at([step * every_ms for step in holes], keys, every_ms // 2):
-            offer(at_ms, picture)
+        for at_ms, picture in clip.at(holes, keys, frames.every_ms // 2):
+            small = shrink(picture, max_side)
+            keep([(at_ms, small)] if frames.add(at_ms, thumb(small)) else [])
             tell(Progress(min(at_ms, ends), ends))
     _check_seen(frames, ends, clip.is_av1)
     gone = frames.thin(at_last=True)
@@ -86,25 +86,25 @@ def pixels(picture: Array) -> Pixels:
 
 
 def _check_seen(frames: Frames, ends: int, is_av1: bool) -> None:
-    """Never a silent allow: two steps in a row that nobody saw fail the video."""
+    """Never a silent allow: a stretch of two steps that nobody saw fails the video."""
     if not frames.kept:
         raise MediaUnsupported("the video is damaged: not one picture of it could be decoded")
-    unseen = 0
-    for step in range((ends - 1) // frames.every_ms + 1):
-        unseen = 0 if frames.is_filled(step) else unseen + 1
-        if unseen == 2:
-            seconds = 2 * frames.every_ms // 1000
-            raise MediaUnsupported(
-                f"the AV1 video has key frames more than {seconds} s apart; encode it with more of them, or as H.264"
-                if is_av1
-                else f"the video is damaged: {seconds} s of it could not be decoded"
-            )
+    longest = max((other - one for one, other in frames.unseen(ends)), default=0)
+    if longest > 2 * frames.longest_ms:
+        raise MediaUnsupported(
+            f"the AV1 video has key frames {longest // 1000} s apart; encode it with more of them, or as H.264"
+            if is_av1
+            else f"the video is damaged: {longest // 1000} s of it could not be decoded"
+        )
 
 
-def _not_too_dense(moments: Iterator[Moment], keys: list[int]) -> Iterator[Moment]:
-    """Where every frame is a key frame (MJPEG, ProRes), two a second are looked at. All times go into `keys`."""
+def _looked_at(moments: Iterator[Moment], keys: list[int]) -> Iterator[Moment]:
+    """Every key frame; but where every frame is one (MJPEG, ProRes), two a second. All times go into `keys`."""
     recent: deque[int] = deque(maxlen=4)
+    before = -1
     for at_ms, read in moments:
+        at_ms = max(at_ms, before + 1)  # a file's own times may be nonsense; ours name files
+        before = at_ms
         keys.append(at_ms)
         if len(recent) == 4 and at_ms - recent[0] < 2000 and at_ms - recent[-1] < 500:
             continue
