@@ -9,7 +9,15 @@ from typing import Any
 
 import msgspec
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from litestar.openapi.spec import (
+    Example,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
+    Operation,
+    RequestBody,
+    Schema,
+)
 
 
 class ErrorBody(msgspec.Struct, omit_defaults=True):
@@ -145,8 +153,19 @@ def _operation_with(entry: Entry) -> type[Operation]:
     class WithBody(Operation):
         def __post_init__(self) -> None:
             self.request_body = body
+            if "INVALID_REQUEST" not in entry.errors and self.responses:
+                self.responses.pop("400", None)  # the framework's own, in a form that we never answer
+            for example in _examples(self):
+                example.id = None  # it has named the example; the specification knows no such member
 
     return WithBody
+
+
+def _examples(operation: Operation) -> list[Example]:
+    answers = [answer for answer in (operation.responses or {}).values() if isinstance(answer, OpenAPIResponse)]
+    contents = [content for answer in answers for content in (answer.content or {}).values()]
+    examples = [example for content in contents for example in (content.examples or {}).values()]
+    return [example for example in examples if isinstance(example, Example)]
 
 
 def _body(entry: Entry) -> RequestBody | None:

@@ -1,0 +1,101 @@
+"""The OpenAPI document and its page: complete, true, and served without any outside file."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import yaml
+from litestar.testing import TestClient
+
+from appliance.house import House
+from appliance.settings import Settings
+
+Client = TestClient[Any]
+Operation = tuple[str, str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    from appliance.api.app import create_app
+
+    with TestClient(create_app(House(Settings(home=tmp_path_factory.mktemp("home"))))) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def document(client: Client) -> dict[str, Any]:
+    return client.get("/schema/openapi.json").json()
+
+
+@pytest.fixture(scope="module")
+def operations(document: dict[str, Any]) -> list[Operation]:
+    return [
+        (path, method, item[method])
+        for path, item in document["paths"].items()
+        for method in ("get", "post", "put", "delete")
+        if method in item
+    ]
+
+
+def test_the_document_is_as_it_was_read_and_agreed(
+    document: dict[str, Any], golden: Callable[[str, Any], None]
+) -> None:
+    golden("openapi", {**document, "info": {**document["info"], "version": "0.0.0"}})
+
+
+def test_yaml_says_the_same_as_json(client: Client, document: dict[str, Any]) -> None:
+    assert yaml.safe_load(client.get("/schema/openapi.yaml").text) == document
+
+
+def test_every_operation_is_described_with_examples_and_what_it_refuses(operations: list[Operation]) -> None:
+    for path, method, operation in operations:
+        where = f"{method} {path}"
+        assert operation["summary"], where
+        assert operation["description"], where
+        is_open = operation["security"] == [{}]
+        assert is_open or operation["security"] == [{"bearer": []}], where
+        assert is_open or {"401", "403", "500", "503"} <= set(operation["responses"]), where
+        if method in ("post", "put"):
+            content = operation["requestBody"]["content"]
+            assert content["application/json"]["examples"], where
+            assert "400" in operation["responses"], where
+        for status, answer in operation["responses"].items():
+            for media_type, content in (answer.get("content") or {}).items():
+                assert media_type == "text/plain" or content["examples"], f"{where} {status}"
+
+
+def test_every_refusal_is_documented_with_the_envelope_and_its_own_status(operations: list[Operation]) -> None:
+    for _, _, operation in operations:
+        for status, answer in operation["responses"].items():
+            content = (answer.get("content") or {}).get("application/json", {})
+            if content.get("schema", {}).get("$ref", "").endswith("/ErrorBody"):
+                for example in content["examples"].values():
+                    assert str(example["value"]["statusCode"]) == status
+                    assert list(example["value"]) == ["error", "message", "statusCode", "request_id"]
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    for name in re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)):
+        assert name in document["components"]["schemas"]
+
+
+def test_submissions_are_documented_in_all_three_forms(document: dict[str, Any]) -> None:
+    body = document["paths"]["/api/v1/moderate/image"]["post"]["requestBody"]["content"]
+    assert set(body) == {"application/json", "multipart/form-data", "application/x-www-form-urlencoded"}
+    assert "image_file" in body["multipart/form-data"]["schema"]["properties"]
+    assert "image_file" not in body["application/json"]["schema"]["properties"]
+
+
+@pytest.mark.parametrize("path", ["/docs", "/schema", "/schema/"])
+def test_the_page_names_every_route_and_fetches_nothing(client: Client, operations: list[Operation], path: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/html")
+    for route, _, operation in operations:
+        assert route in response.text
+        assert f"id='{operation['operationId']}'" in response.text
+    assert "<script" not in response.text
+    assert not re.search(r"(src|href)=['\"]?(https?:)?//", response.text)
+    assert not re.search(r"@import|url\(", response.text)
