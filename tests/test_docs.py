@@ -1,0 +1,156 @@
+"""What the documents promise is what there is: settings, errors, categories, commands, endpoints, manifests."""
+
+import importlib
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import pytest
+from litestar.testing import TestClient
+
+from appliance import categories, errors, settings
+from appliance.__main__ import COMMANDS
+from appliance.inference import manifest
+from appliance.settings import Settings
+from tests import recorded
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+SHOWN = ROOT / "config/customhouse.toml"
+MODELS = sorted(path.parent for path in (ROOT / "models").glob("*/manifest.toml"))
+
+
+# --- settings ------------------------------------------------------------------------------------------------------
+
+
+def _keys() -> Iterator[tuple[str, str]]:
+    """(section, key) of every setting; the section is empty at the top."""
+    for field in msgspec.structs.fields(Settings):
+        if isinstance(field.default, msgspec.Struct):
+            for inner in msgspec.structs.fields(type(field.default)):
+                yield field.name, inner.name
+        else:
+            yield "", field.name
+
+
+def test_the_file_that_shows_every_setting_is_usable_and_holds_the_defaults() -> None:
+    assert settings.load(SHOWN, environ={}) == Settings()
+
+
+@pytest.mark.parametrize(("section", "key"), list(_keys()))
+def test_every_setting_is_shown_with_a_reason_above_it(section: str, key: str) -> None:
+    lines = SHOWN.read_text().splitlines()
+    start = lines.index(f"[{section}]") if section else 0
+    places = [at for at in range(start, len(lines)) if re.match(rf"(# )?{key} = ", lines[at])]
+    assert places, f"{section}.{key} is not in {SHOWN.name}"
+    assert lines[places[0] - 1].startswith("# "), f"{section}.{key} has no reason above it"
+
+
+def test_every_value_shown_is_written_out() -> None:
+    """A section that is only named would show nothing of its defaults."""
+    shown = tomllib.loads(SHOWN.read_text())
+    for section, key in _keys():
+        if section:
+            assert key in shown[section], f"{section}.{key}"
+
+
+# --- errors, categories, commands, endpoints -------------------------------------------------------------------------
+
+
+def _below(kind: type) -> Iterator[Any]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _below(child)
+
+
+@pytest.mark.parametrize("refusal", list(_below(errors.Refusal)), ids=lambda kind: kind.__name__)
+def test_every_error_of_the_api_stands_in_the_readme(refusal: type[errors.Refusal]) -> None:
+    assert re.search(rf"\| `{refusal.code}` \| {refusal.status} \|", README)
+
+
+@pytest.mark.parametrize("failure", list(_below(errors.Failure)), ids=lambda kind: kind.__name__)
+def test_every_reason_a_job_fails_for_stands_in_the_readme(failure: type[errors.Failure]) -> None:
+    assert f"`{failure.error_code}`" in README
+
+
+@pytest.mark.parametrize("kind", list(_below(errors.CustomhouseError)), ids=lambda kind: kind.__name__)
+def test_the_tree_of_errors_is_drawn_as_it_is(kind: type) -> None:
+    assert re.search(rf"── {kind.__name__}\b", errors.__doc__ or "")
+
+
+def test_every_category_and_what_answers_it_stands_in_the_readme() -> None:
+    for slug, category in categories.load(ROOT / "config/categories.toml").items():
+        assert f"`{slug}`" in README
+        for source in category.sources:
+            assert f"`{source.model}`" in README, f"{slug} is answered by {source.model}"
+
+
+def _commands() -> Iterator[str]:
+    for name, (path, _) in COMMANDS.items():
+        module, attribute = path.split(":")
+        command = getattr(importlib.import_module(module), attribute)
+        if isinstance(command, click.Group):
+            yield from (f"{name} {inner}" for inner in command.commands)
+        else:
+            yield name
+
+
+def test_every_command_stands_in_the_readme() -> None:
+    missing = [command for command in _commands() if f"customhouse {command}" not in README]
+    assert missing == []
+
+
+def _document(client: TestClient[Any]) -> dict[str, Any]:
+    answer = client.get("/schema/openapi.json")
+    assert answer.status_code == 200
+    return answer.json()
+
+
+def test_every_endpoint_stands_in_the_readme(client: TestClient[Any]) -> None:
+    paths = _document(client)["paths"]
+    routes = [f"`{method.upper()} {path}`" for path, methods in paths.items() for method in methods]
+    assert [route for route in routes if route not in README] == []
+
+
+def test_the_api_is_the_one_that_was_recorded(client: TestClient[Any]) -> None:
+    document = _document(client)
+    document["info"]["version"] = "…"
+    recorded.check("openapi.json", json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+# --- manifests -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", MODELS, ids=lambda folder: folder.name)
+def test_a_model_says_where_it_is_from_and_under_which_terms(folder: Path) -> None:
+    described = manifest.read(folder)
+    assert described.licence
+    assert (folder / "LICENSE").stat().st_size > 0
+    for part in (part for file in described.files for part in file.fetched):
+        assert part.source
+        assert re.fullmatch(r"[0-9a-f]{64}", part.sha256) or part.source.startswith("hf:"), part.source
+    assert re.search(rf"`{folder.name}`", README), f"{folder.name} is not in README.md"
+
+
+# --- what is shown to a reader ---------------------------------------------------------------------------------------
+
+
+def test_every_link_into_the_checkout_leads_somewhere() -> None:
+    for name in ("README.md", "DECISIONS.md", "CHANGELOG.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text()):
+            assert (ROOT / target).exists(), f"{name} links to {target}"
+
+
+def test_the_changelog_has_a_place_for_what_comes() -> None:
+    assert "\n## [Unreleased]\n" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_decisions_are_numbered_and_dated() -> None:
+    heads = re.findall(r"^## (\d+)\. .+\((\d{4}-\d\d-\d\d)\)$", (ROOT / "DECISIONS.md").read_text(), re.MULTILINE)
+    assert [int(number) for number, _ in heads] == list(range(1, len(heads) + 1))
+    assert len(heads) == len(re.findall(r"^## ", (ROOT / "DECISIONS.md").read_text(), re.MULTILINE))
