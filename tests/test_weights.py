@@ -524,7 +524,7 @@ def test_a_file_is_imported_by_its_digest_under_any_name(place: Settings, tmp_pa
     brought = tmp_path / "from-a-stick.bin"
     brought.write_bytes(CONTENT)
     toy = model(File("toy.onnx", "pypi:carrier==1.0#a", sha256(CONTENT)))
-    assert weights.import_file(place, toy, brought) == ["toy.onnx"]
+    assert weights.import_file(place, [toy], brought) == [("toy", "toy.onnx")]
     assert weights.installed(place, toy)
     assert brought.exists()
 
@@ -537,30 +537,30 @@ def test_an_archive_is_imported_by_what_is_in_it(place: Settings, tmp_path: Path
         File("toy.onnx", "pypi:carrier==1.0#carrier/inside.onnx", sha256(CONTENT)),
         File("graph.onnx", sha256=sha256(converted()), convert="tfjs-graph", parts=parts),
     )
-    assert weights.import_file(place, toy, brought) == ["toy.onnx"]
+    assert weights.import_file(place, [toy], brought) == [("toy", "toy.onnx")]
     assert not weights.installed(place, toy)
-    assert weights.import_file(place, toy, graph) == ["graph.onnx"]
+    assert weights.import_file(place, [toy], graph) == [("toy", "graph.onnx")]
     assert weights.installed(place, toy)
 
 
 def test_a_file_without_a_known_digest_is_imported_by_its_name_and_recorded(place: Settings, tmp_path: Path) -> None:
     brought = tmp_path / "toy.gguf"
     brought.write_bytes(CONTENT)
-    assert weights.import_file(place, HUBBED, brought) == ["toy.gguf"]
+    assert weights.import_file(place, [HUBBED], brought) == [("toy", "toy.gguf")]
     assert weights.installed(place, HUBBED)
     record = shelf.read_lock(place.weights_dir)[HUBBED.files[0].source]
     assert record.how == "imported by the operator"
     brought.write_bytes(b"another")
-    assert weights.import_file(place, HUBBED, brought) == [], "the lock decides now"
+    assert weights.import_file(place, [HUBBED], brought) == [], "the lock decides now"
 
 
 def test_a_file_of_another_model_is_not_imported(place: Settings, tmp_path: Path) -> None:
     (tmp_path / "other.bin").write_bytes(b"other")
     toy = model(File("toy.onnx", "pypi:carrier==1.0#a", sha256(CONTENT)))
-    assert weights.import_file(place, toy, tmp_path / "other.bin") == []
+    assert weights.import_file(place, [toy], tmp_path / "other.bin") == []
     assert left(place) == []
     with pytest.raises(WeightsError, match="there is no such file"):
-        weights.import_file(place, toy, tmp_path / "missing")
+        weights.import_file(place, [toy], tmp_path / "missing")
 
 
 def test_removing_gives_the_room_back(place: Settings, hub: Hub) -> None:

