@@ -149,8 +149,12 @@ def _canary(manifest: Manifest, model: OpenModel) -> None:
         Task.VISION_JUDGE: ImageItem(image=grey, questions=(Question(id="cat", text="Is this a cat?"),)),
     }
     answers = model.answer([items[manifest.task]])
-    if len(answers) != 1 or answers[0].problem is not None or not answers[0].scores:
-        raise Misconfigured(f"{manifest.name}: opened, but gave no answer to a test question")
+    if len(answers) != 1:
+        raise Misconfigured(f"{manifest.name}: opened, but gave {len(answers)} answers to one test question")
+    if answers[0].problem is not None:
+        raise Misconfigured(f"{manifest.name}: opened, but failed a test question: {answers[0].problem.message}")
+    if not answers[0].scores:
+        raise Misconfigured(f"{manifest.name}: opened, but gave no score to a test question")
     for label, score in answers[0].scores.items():
         if not (math.isfinite(score) and 0.0 <= score <= 1.0):
             raise Misconfigured(f"{manifest.name}: opened, but scored {label!r} {score}, which is no probability")

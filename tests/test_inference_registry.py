@@ -1,0 +1,133 @@
+"""Which models are opened, and what stands in the way, without a process around it."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from appliance import categories
+from appliance.errors import Misconfigured, ModelRefused
+from appliance.inference import manifest
+from appliance.inference.batching import Expired
+from appliance.inference.manifest import Task
+from appliance.inference.registry import Registry, Unknown, problem
+from appliance.inference.wire import ModelState, Problem
+from appliance.settings import Inference, Settings
+from tests import tinyonnx
+from tests.tinyonnx import picture
+
+replace = msgspec.structs.replace
+LOOKS = (Task.IMAGE_CLASSIFICATION,)
+
+
+@pytest.fixture
+def house(settings: Settings, tmp_path: Path) -> Settings:
+    """ "used" and "unused" are there, "missing" has no weights, "broken" is no graph; used and missing answer nsfw."""
+    models = tmp_path / "models"
+    for name in ("used", "unused"):
+        tinyonnx.install(settings.home, models, name)
+    tinyonnx.install(settings.home, models, "missing").unlink()
+    tinyonnx.install(settings.home, models, "broken", b"not a graph")
+    sources = "".join(
+        f'[[nsfw.sources]]\nstep = "nsfw"\nmodel = "{name}"\nlabel = "bright"\nthreshold = 0.5\n'
+        for name in ("used", "missing", "unheard-of")
+    )
+    (tmp_path / "categories.toml").write_text(tinyonnx.CATEGORIES + sources)
+    return replace(settings, models_dir=models, categories_file=tmp_path / "categories.toml")
+
+
+@pytest.fixture
+def opened() -> Iterator[list[Registry]]:
+    registries: list[Registry] = []
+    yield registries
+    for registry in registries:
+        registry.close()
+
+
+def start(house: Settings, opened: list[Registry], **inference: object) -> Registry:
+    settings = replace(house, inference=replace(Inference(threads=1, device="cpu"), **inference))
+    registry = Registry(settings, manifest.read_all(settings.models_dir))
+    opened.append(registry)
+    registry.open_wanted(categories.load(settings.categories_file))
+    return registry
+
+
+def states(registry: Registry) -> dict[str, str]:
+    return {model.name: model.state.value for model in registry.statuses()}
+
+
+def test_with_nothing_named_what_is_fetched_and_a_category_uses_is_loaded(house: Settings, opened: list[Registry]):
+    registry = start(house, opened)
+    assert states(registry) == {"broken": "unloaded", "missing": "absent", "unused": "unloaded", "used": "ready"}
+    assert registry.degraded() == []
+
+
+def test_what_is_named_is_loaded_and_nothing_else(house: Settings, opened: list[Registry]):
+    registry = start(house, opened, models=["unused"])
+    assert states(registry) == {"broken": "unloaded", "missing": "absent", "unused": "ready", "used": "unloaded"}
+
+
+@pytest.mark.parametrize(
+    ("inference", "says"),
+    [
+        ({"models": ["used", "missing"]}, "run: customhouse models fetch missing"),
+        ({"models": ["unheard-of"]}, "No model is called unheard-of"),
+        ({"models": ["broken"]}, "broken.*onnxruntime cannot open it"),
+        ({"vision_judge": "missing"}, "run: customhouse models fetch missing"),
+    ],
+)
+def test_a_named_model_that_cannot_be_opened_is_a_sentence(
+    house: Settings, opened: list[Registry], inference: dict[str, object], says: str
+):
+    with pytest.raises(Misconfigured, match=says):
+        start(house, opened, **inference)
+
+
+def test_a_model_that_failed_says_so_until_it_loads(house: Settings, opened: list[Registry]):
+    registry = start(house, opened)
+    with pytest.raises(Misconfigured):
+        registry.load("broken")
+    assert states(registry)["broken"] == "failed"
+    assert len(registry.degraded()) == 1
+    refused = registry.ask("broken", LOOKS, [picture(1)], time.monotonic() + 9)
+    assert isinstance(refused, Problem)
+    assert "could not be loaded" in refused.message
+    (house.weights_dir / "broken" / "model.onnx").write_bytes(tinyonnx.graph())
+    assert registry.load("broken").state is ModelState.READY
+    assert registry.degraded() == []
+
+
+def test_weights_that_are_fetched_later_can_be_loaded_without_a_restart(house: Settings, opened: list[Registry]):
+    registry = start(house, opened)
+    tinyonnx.install(house.home, house.models_dir, "missing")
+    assert states(registry)["missing"] == "unloaded"
+    assert registry.load("missing").state is ModelState.READY
+
+
+def test_a_loading_model_is_a_passing_problem(house: Settings, opened: list[Registry], monkeypatch: pytest.MonkeyPatch):
+    registry = start(house, opened)
+    during: list[object] = []
+    real = registry._opened
+
+    def watched(place: object) -> object:
+        during.append(registry.ask("unused", LOOKS, [picture(1)], time.monotonic() + 9))
+        during.append(states(registry)["unused"])
+        return real(place)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(registry, "_opened", watched)
+    registry.load("unused")
+    assert during == [Problem("MODEL_UNAVAILABLE", "unused is loading.", passing=True), "loading"]
+
+
+def test_unknown_names_are_refused(house: Settings, opened: list[Registry]):
+    registry = start(house, opened)
+    with pytest.raises(Unknown, match="see: customhouse models list"):
+        registry.load("unheard-of")
+
+
+def test_what_failed_becomes_a_problem_of_the_contract():
+    assert problem(Expired("too late")) == Problem("PROVIDER_TIMEOUT", "too late", passing=True)
+    assert problem(ModelRefused("no", permanent=True)) == Problem("MODEL_REFUSED", "no", passing=False)
+    assert problem(KeyError("secret text")) == Problem("MODEL_REFUSED", "The model failed (KeyError).", passing=True)
