@@ -35,6 +35,7 @@ _CHATTY = {
     "httpcore": logging.WARNING,
     "asyncio": logging.WARNING,
     "_granian": logging.WARNING,
+    "huey": logging.WARNING,
 }
 """httpx and httpcore would log whole addresses at info."""
 

@@ -70,7 +70,7 @@ class Supervisor:
             try:
                 one.popen.wait(max(0.1, until - time.monotonic()))
             except subprocess.TimeoutExpired:
-                log.warning("process did not stop in time and was killed", extra={"process": one.name})
+                log.warning("process did not stop in time and was killed", extra={"program": one.name})
                 one.popen.kill()
                 one.popen.wait()
 
@@ -82,13 +82,13 @@ class Supervisor:
         now = time.monotonic()
         if not one.start_at:
             if code == 1 and now - one.started < _HEALTHY_S and one.crashes >= 1:
-                log.error("process does not start; see its message above", extra={"process": one.name})
+                log.error("process does not start; see its message above", extra={"program": one.name})
                 return True
             one.crashes = 0 if now - one.started > _HEALTHY_S else one.crashes + 1
             wait_s = 0.0 if one.crashes == 0 else min(_LONGEST_WAIT_S, 0.5 * 2 ** (one.crashes - 1))
             one.start_at = now + wait_s
             log.warning(
-                "process ended; it is started again", extra={"process": one.name, "code": code, "wait_s": wait_s}
+                "process ended; it is started again", extra={"program": one.name, "code": code, "wait_s": wait_s}
             )
         if now >= one.start_at:
             one.popen, one.started, one.start_at = self._spawn(one.name), now, 0.0
