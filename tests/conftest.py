@@ -5,7 +5,6 @@ directory of its own, real files and a real database. No socket leaves this mach
 """
 
 import ipaddress
-import json
 import logging
 import shutil
 import socket
@@ -20,24 +19,6 @@ from appliance import database
 from appliance.house import House
 from appliance.settings import Log, Settings
 from tests.cast import Person, enrol
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--golden", action="store_true", help="rewrite tests/golden instead of comparing with it")
-
-
-@pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Callable[[str, Any], None]:
-    """Holds a JSON document to tests/golden/<name>.json, key for key and in order; `--golden` rewrites the file."""
-
-    def hold(name: str, document: Any) -> None:
-        path = Path(__file__).parent / "golden" / f"{name}.json"
-        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        if request.config.getoption("--golden"):
-            path.write_text(text)
-        assert text == path.read_text()
-
-    return hold
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,9 @@
 """Golden files: what was once read by a person and called right. `python -m tests --golden` records anew."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -14,3 +16,8 @@ def check(name: str, text: str) -> None:
         return
     assert path.exists(), f"{path} is missing; record it: python -m tests --golden"
     assert text == path.read_text(), f"{name} differs; if that is meant: python -m tests --golden, and read the diff"
+
+
+def pretty(document: Any) -> str:
+    """JSON with its keys in the order in which they were sent."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

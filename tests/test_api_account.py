@@ -12,23 +12,22 @@ from appliance.accounts import custom
 from appliance.house import House
 from appliance.settings import Inference, Settings, Webhooks
 from appliance.webhooks import endpoints
+from tests import recorded
 from tests.cast import Person, enrol
+from tests.recorded import pretty
 
 Client = TestClient[Any]
-Golden = Callable[[str, Any], None]
 
 CONFIG = "/api/v1/me/moderation-config"
 HOOK = "/api/v1/webhook/register"
 PUBLIC = "https://93.184.216.34/hook"
 
 
-def test_the_config_holds_only_what_is_off_and_a_catalogue_of_all_four(
-    client: Client, alice: Person, golden: Golden
-) -> None:
+def test_the_config_holds_only_what_is_off_and_a_catalogue_of_all_four(client: Client, alice: Person) -> None:
     assert client.get(CONFIG, headers=alice.headers).json()["enabled_categories"] == {}
     put = client.put(CONFIG, headers=alice.headers, json={"nsfw": False, "text": True})
     assert put.status_code == 200
-    golden("moderation_config", json.loads(put.content))
+    recorded.check("moderation_config.json", pretty(json.loads(put.content)))
     assert client.get(CONFIG, headers=alice.headers).content == put.content
 
 

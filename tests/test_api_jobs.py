@@ -12,10 +12,11 @@ from appliance import clock
 from appliance.house import House
 from appliance.jobs import rows
 from appliance.settings import Jobs, Settings
+from tests import recorded
 from tests.cast import Person, enrol
+from tests.recorded import pretty
 
 Client = TestClient[Any]
-Golden = Callable[[str, Any], None]
 
 REASON = "The prompt requests sexual content involving a minor."
 
@@ -66,12 +67,12 @@ CLEAR = {"ai_adult_general": False, "underage": False, "nsfw": False, "custom": 
     ],
 )
 def test_a_job_is_answered_as_the_contract_shows_it(
-    client: Client, house: House, alice: Person, golden: Golden, name: str, kind: str, end: dict[str, Any] | None
+    client: Client, house: House, alice: Person, name: str, kind: str, end: dict[str, Any] | None
 ) -> None:
     job_id = submit(client, alice, kind)
     if end is not None:
         close(house, job_id, **end)
-    golden(name, read(client, alice, job_id))
+    recorded.check(f"{name}.json", pretty(read(client, alice, job_id)))
 
 
 def test_categories_come_in_the_seeds_order_whatever_order_they_are_kept_in(
@@ -114,11 +115,11 @@ def test_an_id_is_found_however_it_is_written(client: Client, alice: Person) -> 
 )
 @pytest.mark.parametrize("rest", ["", "/progress"])
 def test_an_unknown_or_malformed_id_is_not_found_in_the_same_words(
-    client: Client, alice: Person, golden: Golden, job_id: str, rest: str
+    client: Client, alice: Person, job_id: str, rest: str
 ) -> None:
     response = client.get(f"/api/v1/job/{job_id}{rest}", headers={**alice.headers, "x-request-id": "req_1"})
     assert response.status_code == 404
-    golden("error_job_not_found", json.loads(response.content))
+    recorded.check("error_job_not_found.json", pretty(json.loads(response.content)))
 
 
 def test_bob_shares_what_alice_submitted_and_charlie_cannot_tell_that_it_exists(

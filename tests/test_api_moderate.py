@@ -18,7 +18,9 @@ from appliance import database
 from appliance.database import Connection
 from appliance.house import House
 from appliance.settings import Media, Server, Settings, Uploads
+from tests import recorded
 from tests.cast import Person, enrol
+from tests.recorded import pretty
 
 Client = TestClient[Any]
 
@@ -71,13 +73,13 @@ def left_in_media(house: House) -> list[str]:
     ids=["multipart", "urlencoded", "json", "extra field", "empty webhook_url"],
 )
 def test_a_prompt_is_accepted_in_each_way_to_write_it(
-    client: Client, house: House, alice: Person, golden: Callable[[str, Any], None], body: dict[str, Any]
+    client: Client, house: House, alice: Person, body: dict[str, Any]
 ) -> None:
     response = client.post(PROMPT, headers=alice.headers, **body)
     assert response.status_code == 202
     (job,) = jobs(house)
     assert response.json()["job_id"] == job["id"]
-    golden("accepted", {**response.json(), "job_id": "a1b2c3d4-e5f6-7890-abcd-ef1234567890"})
+    recorded.check("accepted.json", pretty({**response.json(), "job_id": "a1b2c3d4-e5f6-7890-abcd-ef1234567890"}))
     assert inputs(house) == [("a lighthouse", None, None)]
     assert (job["org_id"], job["key_id"], job["kind"]) == (alice.org_id, alice.key_id, "PROMPT_MODERATION")
     assert job["request_id"] == response.headers["x-request-id"]
