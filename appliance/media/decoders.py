@@ -112,6 +112,10 @@ class Decoders:
         frames = [Frame(at_ms, _name(at_ms), sorted(done.repeats.get(at_ms, []))) for at_ms in sorted(times)]
         return Extraction(done.duration_ms, frames)
 
+    def pids(self) -> list[int]:
+        """The processes as they are now."""
+        return [pid for decoder in self._all if (pid := decoder.pid()) is not None]
+
     def close(self) -> None:
         """Ends every decoder; a file in work fails as DecoderDown."""
         for decoder in self._all:
@@ -241,6 +245,10 @@ class _Decoder:
             self._files += 1
             if not is_sound or self._files >= _FILES_EACH:
                 self._end()
+
+    def pid(self) -> int | None:
+        process = self._process
+        return None if process is None else process.pid
 
     def close(self) -> None:
         with self._lock:

@@ -344,8 +344,12 @@ def _tiff(file: _File) -> Header:
     ends = "<" if file.at(0, 2) == b"II" else ">"
     (at,) = file.unpack(ends + "I", 4)
     width = height = pages = 0
-    orientation, has_alpha = 1, False
-    while at and pages < _MOST_PAGES:
+    has_alpha = False
+    visited: set[int] = set()
+    while at:
+        if at in visited or pages == _MOST_PAGES:
+            raise MediaUnsupported("the TIFF image is damaged, or has too many pages")
+        visited.add(at)
         (entries,) = file.unpack(ends + "H", at)
         tags: dict[int, int] = {}
         for entry in range(entries):
@@ -356,14 +360,13 @@ def _tiff(file: _File) -> Header:
         width, height = max(width, tags.get(256, 0), tags.get(322, 0)), max(height, tags.get(257, 0), tags.get(323, 0))
         if not tags.get(256) or not tags.get(257):
             return Header("image", "tiff", 0, 0)
-        if pages == 0:
-            orientation = tags.get(274, 1)
         has_alpha = has_alpha or 338 in tags or tags.get(277, 1) in (2, 4)
         pages += 1
         (at,) = file.unpack(ends + "I", at + 2 + entries * 12)
     if pages == 0:
         raise MediaUnsupported("the TIFF image is damaged")
-    return Header("image", "tiff", width, height, pages, orientation if 1 <= orientation <= 8 else 1, has_alpha)
+    # its orientation is not told: OpenCV's TIFF decoder turns the picture whatever it is asked
+    return Header("image", "tiff", width, height, pages, has_alpha=has_alpha)
 
 
 def _exif(block: bytes) -> int:
