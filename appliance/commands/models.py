@@ -253,11 +253,18 @@ def _languages(texts: Sequence[str]) -> list[Answer]:
     return [Answer(scores={found.code: found.confidence}) for found in map(language.detect, texts)]
 
 
+_WORDS = {
+    "missing": "is missing",
+    "differs": "has another digest than it should",
+    "unverified": "was put there by hand and never verified",
+}
+
+
 def _report(result: dict[str, Any]) -> None:
     name = result["model"]
     wrong = [state for state in result["files"] if state["standing"] != Standing.INSTALLED]
     for state in wrong:
-        click.echo(f"{name}: {state['path']} is {state['standing']}; run: customhouse models fetch {name}")
+        click.echo(f"{name}: {state['path']} {_WORDS[state['standing']]}; run: customhouse models fetch {name}")
     if wrong:
         return
     files = {0: "part of an installed library", 1: "its file is right"}.get(len(result["files"]), "its files are right")
