@@ -6,7 +6,7 @@ missed nothing. Nothing is polled a stream; see watcher.py.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, assert_never
 
 import msgspec
@@ -19,7 +19,7 @@ from appliance.api.documents import Answer, Entry, operation
 from appliance.api.door import Door, door
 from appliance.api.jobs import JobId, owned
 from appliance.api.metrics import STREAMS
-from appliance.api.watcher import Standing
+from appliance.api.watcher import Standing, Watcher
 from appliance.errors import Refusal
 from appliance.jobs.job import JobKind, Status
 
@@ -77,7 +77,7 @@ async def get_job_progress(request: Request[Caller, Any, Any], job_id: JobId) ->
     job = owned(there, request.user.org_id, job_id)
     standing = Standing(job_id=job.id, kind=job.kind, status=job.status, total=job.total, done=job.done)
     return Stream(
-        _events(there, request, standing, _last_id(request)),
+        events(there.watcher, standing, _last_id(request), lambda: _is_still_welcome(there, request)),
         media_type="text/event-stream; charset=utf-8",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -86,24 +86,30 @@ async def get_job_progress(request: Request[Caller, Any, Any], job_id: JobId) ->
 ROUTES = [get_job_progress]
 
 
-async def _events(
-    there: Door, request: Request[Caller, Any, Any], standing: Standing, number: int
+async def events(
+    watcher: Watcher,
+    standing: Standing,
+    number: int,
+    is_welcome: Callable[[], bool],
+    *,
+    keepalive_s: float = KEEPALIVE_S,
+    longest_s: float = LONGEST_S,
 ) -> AsyncIterator[bytes]:
-    """Until the job has ended, the key is refused, or the stream is as old as one may be."""
+    """The stream after event `number`: until the job has ended, the key is refused, or it is as old as one may be."""
     shown = of(standing)
     yield b"retry: 3000\n" + _event(number + 1, "connected", shown)
     if standing.status in _ENDED:
         return
     number += 1
-    ends = time.monotonic() + LONGEST_S
-    queue = there.watcher.watch(standing.job_id)
+    ends = time.monotonic() + longest_s
+    queue = watcher.watch(standing.job_id)
     STREAMS.inc()
     try:
         while time.monotonic() < ends:
             try:
-                moved = await asyncio.wait_for(queue.get(), KEEPALIVE_S)
+                moved = await asyncio.wait_for(queue.get(), keepalive_s)
             except TimeoutError:
-                if not _is_still_welcome(there, request):
+                if not is_welcome():
                     return
                 yield b": keepalive\n\n"
                 continue
@@ -118,7 +124,7 @@ async def _events(
             if moved.status in _ENDED:
                 return
     finally:
-        there.watcher.leave(standing.job_id, queue)
+        watcher.leave(standing.job_id, queue)
         STREAMS.dec()
 
 

@@ -1,0 +1,118 @@
+"""`customhouse keys` and `customhouse categories`, through the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from appliance.__main__ import root
+from appliance.accounts import keys
+from appliance.errors import CustomhouseError, Unauthorized
+from appliance.house import House
+from appliance.settings import Settings
+
+
+class Cli:
+    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CUSTOMHOUSE_HOME", str(home))
+        self.home = home
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(root, list(arguments))
+
+    def json(self, *arguments: str) -> Any:
+        done = self.run(*arguments, "--json")
+        assert done.exit_code == 0, done.output
+        return json.loads(done.output)
+
+    def recognise(self, raw: str) -> keys.Caller:
+        house = House(Settings(home=self.home))
+        try:
+            return keys.recognise(house.db.reader(), house.pepper, raw)
+        finally:
+            house.close()
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    return Cli(tmp_path, monkeypatch)
+
+
+def test_a_key_is_printed_once_and_works(cli: Cli) -> None:
+    done = cli.run("keys", "create", "--org", "acme", "--name", "production")
+    assert done.exit_code == 0, done.output
+    raw = done.output.strip()
+    assert cli.recognise(raw).key_name == "production"
+    listed = cli.run("keys", "list").output
+    assert raw not in listed
+    assert f"{raw[:12]}…  active    acme/production  used never" in listed
+
+
+def test_scopes_surface_environment_and_life_are_as_asked(cli: Cli) -> None:
+    made = cli.json(
+        "keys", "create", "--org", "acme", "--name", "k", "--scope", "job:read", "--scope", "moderate:text",
+        "--surface", "omnimod", "--environment", "test", "--expires-in-days", "7",
+    )  # fmt: skip
+    assert made["key"].startswith("omad_test_")
+    assert made["scopes"] == ["moderate:prompt", "job:read"]
+    assert made["expires_at"].endswith("Z")
+    assert made["state"] == "active"
+
+
+def test_a_rotated_key_takes_the_old_ones_place(cli: Cli) -> None:
+    old = cli.run("keys", "create", "--org", "acme", "--name", "k").output.strip()
+    new = cli.run("keys", "rotate", "k").output.strip()
+    assert cli.recognise(new)
+    with pytest.raises(Unauthorized):
+        cli.recognise(old)
+
+
+def test_a_revoked_key_is_refused_and_listed_as_such(cli: Cli) -> None:
+    raw = cli.run("keys", "create", "--org", "acme", "--name", "k").output.strip()
+    assert cli.run("keys", "revoke", raw[:12], "--reason", "lost").output.strip() == f"{raw[:12]}… is revoked"
+    with pytest.raises(Unauthorized, match="revoked"):
+        cli.recognise(raw)
+    assert [key["state"] for key in cli.json("keys", "list", "--org", "acme")] == ["revoked"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("keys", "create", "--org", "a", "--name", "k", "--scope", "everything"), "Unknown scope 'everything'"),
+        (("keys", "revoke", "nobody"), "There is no key"),
+        (("keys", "rotate", "nobody"), "There is no key"),
+        (("keys", "list", "--org", "nobody"), "There is no organisation named 'nobody'"),
+        (("categories", "add", "dogs", "--org", "nobody", "--name", "x", "--question", "x"), "no organisation"),
+        (("categories", "remove", "dogs", "--org", "nobody"), "no organisation"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(cli: Cli, arguments: tuple[str, ...], message: str) -> None:
+    done = cli.run(*arguments)
+    assert isinstance(done.exception, CustomhouseError)
+    assert message in done.exception.message
+
+
+def test_no_keys_yet_says_how_to_make_one(cli: Cli) -> None:
+    assert "customhouse keys create" in cli.run("keys", "list").output
+
+
+def test_categories_are_listed_with_what_answers_them(cli: Cli) -> None:
+    said = cli.run("categories", "list").output
+    for line in ("nsfw ", "ai_adult_general", "underage", "text ", "← opennsfw: nsfw ≥ 0.", "← faces-age: under_18 ≥"):
+        assert line in said
+    assert set(cli.json("categories", "list")["built_in"]) == {"nsfw", "ai_adult_general", "underage", "text"}
+
+
+def test_a_custom_category_needs_a_vision_judge_and_is_then_listed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.run("keys", "create", "--org", "acme", "--name", "k")
+    add = ("categories", "add", "dogs", "--org", "acme", "--name", "Dogs", "--question", "Is there a dog?")
+    refused = cli.run(*add).exception
+    assert isinstance(refused, CustomhouseError)
+    assert "customhouse models fetch NAME" in refused.message
+    monkeypatch.setenv("CUSTOMHOUSE_INFERENCE_VISION_JUDGE", "judge")
+    assert cli.run(*add).exit_code == 0
+    assert "custom:dogs" in cli.run("categories", "list", "--org", "acme").output
+    assert cli.run("categories", "remove", "dogs", "--org", "acme").exit_code == 0
+    assert "custom:dogs" not in cli.run("categories", "list", "--org", "acme").output
