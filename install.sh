@@ -15,6 +15,7 @@ logs=$state/logs
 stamps=$state/stamps
 
 device=auto # auto | cpu | cuda
+is_gpu_seen=no
 dry_run=no
 models=()
 demo_args=()
@@ -156,13 +157,12 @@ find_python() { # find_python [quietly]
 }
 
 choose_device() {
-  local seen=no
   if [[ $(nvidia-smi -L 2>/dev/null) == GPU* ]]; then
-    seen=yes
+    is_gpu_seen=yes
   elif [[ -e /dev/nvidiactl ]] && compgen -G '/dev/nvidia[0-9]*' >/dev/null; then
-    seen=yes # a container may have the device without the tool
+    is_gpu_seen=yes # a container may have the device without the tool
   fi
-  case $device-$seen in
+  case $device-$is_gpu_seen in
   auto-yes) device=cuda && say "device: CUDA (an NVIDIA GPU is here; --cpu overrides)" ;;
   auto-no) say "device: CPU (no NVIDIA GPU is here; --cuda overrides). The same packages run on the CPU" ;;
   cuda-no) say "device: CUDA, as asked, though no GPU is seen here: health will say degraded" ;;
@@ -170,7 +170,16 @@ choose_device() {
   esac
 }
 
-find_nvcc() { PATH=$PATH:/usr/local/cuda/bin command -v nvcc; }
+# Prints the compiler of a CUDA toolkit that llama.cpp can be built with: nvcc alone, without cuBLAS, is not enough.
+find_nvcc() {
+  local nvcc top header
+  nvcc=$(PATH=$PATH:/usr/local/cuda/bin command -v nvcc) || return 1
+  top=$("$nvcc" -dryrun -x cu -c /dev/null 2>&1 | sed -n 's/^#\$ TOP=//p') || true
+  for header in "$top"/include/cublas_v2.h "$top"/targets/*/include/cublas_v2.h /usr/include/cublas_v2.h; do
+    [[ -e $header ]] && echo "$nvcc" && return
+  done
+  return 1
+}
 
 # --- the environment --------------------------------------------------------------------------------------------------
 
@@ -280,9 +289,11 @@ build_wheel() {
     if nvcc=$(find_nvcc); then
       say "with CUDA ($nvcc): this takes longer"
       cmake_args="-DGGML_CUDA=on -DCMAKE_CUDA_COMPILER=$nvcc $cmake_args"
+      # By default it is compiled for the GPU that is here. Where none is, for one architecture a generation.
+      [[ $is_gpu_seen == yes ]] || cmake_args="-DCMAKE_CUDA_ARCHITECTURES=all-major $cmake_args"
     else
-      say "WITHOUT CUDA, because nvcc is missing: language and vision judges will run on the CPU, and health will say
-so. Install NVIDIA's CUDA toolkit and run this again"
+      say "WITHOUT CUDA, because NVIDIA's CUDA toolkit (nvcc and cuBLAS) is not installed: language and vision judges
+will run on the CPU, and health will say so. Install the toolkit and run this again"
     fi
   fi
   make_build_tools

@@ -185,6 +185,20 @@ def test_a_dry_run_says_everything_and_does_nothing(checkout: Checkout) -> None:
     assert not (checkout.root / ".customhouse").exists()
 
 
+def test_cuda_needs_more_than_the_compiler(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.put("nvcc", f'#!/bin/bash\necho "#$ TOP={tmp_path}/toolkit/bin/.." >&2\n')
+    without = checkout.install("--dry-run", "--cuda", "try", CUSTOMHOUSE_WHEELS="")
+    assert "WITHOUT CUDA" in without.stdout
+    assert "build-dir=" + str(checkout.root / ".customhouse/build/cpu-") in without.stdout
+    for folder in ("bin", "include"):
+        (tmp_path / "toolkit" / folder).mkdir(parents=True)
+    (tmp_path / "toolkit/include/cublas_v2.h").touch()
+    done = checkout.install("--dry-run", "--cuda", "try", CUSTOMHOUSE_WHEELS="")
+    assert f"with CUDA ({checkout.bin}/nvcc)" in done.stdout
+    assert "requirements-cuda.txt" in done.stdout
+    assert "build-dir=" + str(checkout.root / ".customhouse/build/cuda-") in done.stdout
+
+
 @pytest.mark.parametrize("arguments", [["try", "--prot", "1"], ["try", "--port", "x"], ["install"], []])
 def test_a_wrong_argument_is_answered_with_the_usage(checkout: Checkout, arguments: list[str]) -> None:
     done = checkout.install(*arguments)
