@@ -100,7 +100,7 @@ def _run(command: list[str], scratch: Path, what: str, progress: Progress) -> st
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     client.wait(0.25)
                     break
-                progress(what, _weight(scratch) - before, 0)
+                progress(what, max(0, _weight(scratch) - before), 0)
         except BaseException:
             client.terminate()
             client.wait()
