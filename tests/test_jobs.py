@@ -8,14 +8,14 @@ import pytest
 from appliance import categories, clock
 from appliance.accounts import organisations
 from appliance.database import Connection
-from appliance.errors import Failure, InferenceDown, MediaUnsupported, Unavailable
+from appliance.errors import Failure, InferenceDown, MediaUnsupported, Misconfigured, Unavailable
 from appliance.house import House
 from appliance.inference.wire import Answer, Problem
 from appliance.jobs import advance, plan, rows, verdict
 from appliance.jobs.job import ChildKind, Finding, JobKind, Plan, Score, Status, Submission
 from appliance.jobs.submit import submit
 from appliance.settings import Settings, Worker
-from appliance.work import looking, prompts
+from appliance.work import looking, process, prompts
 from appliance.work.runner import retry_after
 
 ALL_ON = Plan(checks=["nsfw", "ai_adult_general", "underage", "text"])
@@ -225,3 +225,9 @@ def test_a_judge_that_could_not_answer_fails_the_prompt(settings: Settings) -> N
     with pytest.raises(Failure) as caught:
         prompts.decide(text_category(settings), "judge", answers, "en")
     assert caught.value.error_code == "MODEL_REFUSED"
+
+
+def test_a_text_judge_that_was_not_measured_well_enough_does_not_decide(settings: Settings) -> None:
+    named = msgspec.structs.replace(settings.inference, text_judge="smollm2-135m")
+    with pytest.raises(Misconfigured, match="near chance"):
+        process.refuse_incapable_judge(msgspec.structs.replace(settings, inference=named))

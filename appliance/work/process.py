@@ -9,11 +9,13 @@ import threading
 from appliance import notify
 from appliance.errors import Misconfigured
 from appliance.house import House
+from appliance.inference import manifest
 from appliance.inference.client import Models
 from appliance.media.decoders import Decoders
 from appliance.outbound import Outbound
 from appliance.settings import Settings
 from appliance.tasks import Lanes
+from appliance.text import language
 from appliance.text.lexicons import Lexicons
 from appliance.webhooks import deliver
 from appliance.work.hands import Hands
@@ -30,6 +32,7 @@ _FINISH_S = 25.0  # what is in hand may end; systemd kills after 30
 def main(settings: Settings) -> int:
     """Work until SIGTERM or SIGINT, then finish what is in hand. Raises Misconfigured when another one runs."""
     house = House(settings)
+    refuse_incapable_judge(settings)
     with open(settings.run_dir / "worker.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,6 +59,19 @@ def main(settings: Settings) -> int:
     return 0
 
 
+def refuse_incapable_judge(settings: Settings) -> None:
+    """A text judge decides only when its manifest says that it was measured well enough. Raises Misconfigured."""
+    name = settings.inference.text_judge
+    if not name:
+        return
+    judge = manifest.read(settings.models_dir / name).judge
+    if judge is None or not judge.capable:
+        raise Misconfigured(
+            f"inference.text_judge names {name}, whose manifest does not call it capable of judging: its verdicts would "
+            "be near chance. Name another, or leave it empty"
+        )
+
+
 def _run(hands: Hands, settings: Settings, stop: threading.Event) -> None:
     """Lanes, sweep and heartbeat until `stop` is set."""
     house = hands.house
@@ -65,6 +81,9 @@ def _run(hands: Hands, settings: Settings, stop: threading.Event) -> None:
 
     runner = Runner(hands, lambda follow, kind: lanes.follow(follow, kind))
     lanes = Lanes(settings, on_job=runner.work, on_delivery=send)
+    # both read files once: eight threads that did so for their first prompts together took seven seconds
+    language.detect("read the language model before the first prompt")
+    hands.lexicons.match("", "and build the blocklist")
     sweep = Sweep(runner, lanes)
     sweep.begin()
     prompts = max(2, settings.worker.threads // 2)
