@@ -10,16 +10,13 @@ import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import gguf
 import msgspec
 import numpy as np
+import tokenizers
 from numpy.typing import NDArray
-
-from appliance.errors import Misconfigured
-
-if TYPE_CHECKING:
-    import gguf
 
 _END, _START, _STOP = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 _CONTROL = (_END, _START, _STOP)
@@ -77,8 +74,7 @@ def words(seed: int = 7, count: int = 1200) -> list[str]:
 
 
 def text_model(path: Path, shape: TextShape, *, kind: str = "F32", seed: int = 7) -> None:
-    """Writes a GGUF with the vocabulary and the template inside. `kind` is F32, F16 or Q8_0. Raises Misconfigured."""
-    gguf = _gguf()
+    """Writes a GGUF with the vocabulary and the template inside. `kind` is F32, F16 or Q8_0."""
     writer = gguf.GGUFWriter(str(path), "qwen3")
     writer.add_name("random weights, for measuring only")
     writer.add_block_count(shape.layers)
@@ -96,11 +92,10 @@ def text_model(path: Path, shape: TextShape, *, kind: str = "F32", seed: int = 7
 
 
 def projector(path: Path, shape: TowerShape, text_width: int, *, kind: str = "F32", seed: int = 7) -> None:
-    """Writes the mmproj GGUF that goes with a text model of `text_width`. Raises Misconfigured.
+    """Writes the mmproj GGUF that goes with a text model of `text_width`.
 
     janus_pro is the kind that needs no special tokens in the text model: idefics3, for one, aborts the process without.
     """
-    gguf = _gguf()
     writer = gguf.GGUFWriter(str(path), "clip")
     writer.add_clip_has_vision_encoder(True)
     writer.add_clip_projector_type("janus_pro")
@@ -116,14 +111,6 @@ def projector(path: Path, shape: TowerShape, text_width: int, *, kind: str = "F3
     writer.add_vision_image_std([0.5, 0.5, 0.5])
     writer.add_vision_use_gelu(True)
     _write(writer, list(_tower_tensors(shape, text_width)), kind, seed)
-
-
-def _gguf() -> Any:
-    try:
-        import gguf
-    except ImportError as error:
-        raise Misconfigured("random weights need the gguf package; run: pip install 'customhouse[bench]'") from error
-    return gguf
 
 
 def _text_tensors(shape: TextShape) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -173,9 +160,8 @@ def _tower_tensors(shape: TowerShape, text_width: int) -> Iterator[tuple[str, tu
     yield from layer("mm.1", text_width, text_width)
 
 
-def _write(writer: "gguf.GGUFWriter", tensors: list[tuple[str, tuple[int, ...]]], kind: str, seed: int) -> None:
+def _write(writer: gguf.GGUFWriter, tensors: list[tuple[str, tuple[int, ...]]], kind: str, seed: int) -> None:
     """One tensor in memory at a time: 8 billion weights are written on a machine that could not hold them."""
-    gguf = _gguf()
     chance = np.random.default_rng(seed)
     pool = _Pool(chance)
     kinds: list[str] = []
@@ -225,10 +211,8 @@ class _Pool:
         return np.resize(np.roll(pool, start), count)
 
 
-def _add_vocabulary(writer: "gguf.GGUFWriter", size: int) -> None:
+def _add_vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
     """A byte-level BPE that knows the words of `words`, filled up to the size with entries that no text contains."""
-    import tokenizers
-
     learned = tokenizers.Tokenizer(tokenizers.models.BPE())
     learned.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     room = size - len(_CONTROL)
@@ -247,7 +231,7 @@ def _add_vocabulary(writer: "gguf.GGUFWriter", size: int) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list([*entries, *unused, *_CONTROL])
-    types = _gguf().TokenType
+    types = gguf.TokenType
     writer.add_token_types(
         [types.NORMAL] * len(entries) + [types.UNUSED] * len(unused) + [types.CONTROL] * len(_CONTROL)
     )

@@ -166,6 +166,7 @@ class Engine:
         self.piece_tokens = int(lib.llama_n_ubatch(self._context))
         """A batch is computed in pieces of at most this many tokens."""
         self.trained_tokens = int(lib.llama_model_n_ctx_train(self._model))
+        self.width = int(lib.llama_model_n_embd(self._model))
         self.vocabulary_size = int(lib.llama_vocab_n_tokens(self._vocabulary))
         self._rows = _Rows(self.batch_tokens, sequences)
 
