@@ -15,6 +15,7 @@ from litestar.testing import TestClient
 from msgspec.structs import replace
 
 from appliance import database
+from appliance.api import form
 from appliance.database import Connection
 from appliance.house import House
 from appliance.settings import Media, Server, Settings, Uploads
@@ -430,6 +431,20 @@ def test_a_full_queue_says_when_to_try_again(
     assert int(response.headers["retry-after"]) >= 1
     assert len(jobs(house)) == 1
     assert left_in_media(house) == []
+
+
+def test_large_bodies_at_once_are_held_to_a_budget_and_give_it_back(
+    client: Client, house: House, alice: Person
+) -> None:
+    there = client.app.state["door"]
+    there.bodies = form.Budget(1_000_000)
+    url = "data:image/png;base64," + base64.b64encode(PNG.ljust(1_000_000, b"\0")).decode()
+    for body in ({"json": {"image_url": url}}, {"files": {"image_url": (None, url)}}):
+        refusal(send(client, IMAGE, alice, **body), 503, "SERVICE_UNAVAILABLE", "send media as a file, or try again")
+    there.bodies = form.Budget(1_500_000)
+    for _ in range(3):
+        assert send(client, IMAGE, alice, json={"image_url": url}).status_code == 202
+    assert send(client, IMAGE, alice, files={"image_file": ("a", PNG.ljust(5_000_000))}).status_code == 202
 
 
 def test_a_full_database_accepts_nothing_and_recovers(client: Client, house: House, alice: Person) -> None:

@@ -15,7 +15,6 @@ from appliance import __version__, database
 from appliance.errors import Failure
 from appliance.house import House
 from appliance.inference.client import Models
-from appliance.inference.manifest import Task
 from appliance.inference.wire import ModelState, Status
 from appliance.tasks import LANES, Lanes
 
@@ -143,26 +142,27 @@ class Condition:
             return dict.fromkeys(("nsfw", "vlm", "text"), "unreachable")
         states = {model.name: model.state for model in status.models}
         roles: dict[str, str] = {}
-        for role, names in self._needed(status).items():
+        for role, names in self._needed().items():
             lacking = {name: states.get(name, ModelState.ABSENT) for name in names}
             lacking = {name: state for name, state in lacking.items() if state is not ModelState.READY}
             roles[role] = "loaded" if names and not lacking else _worst(lacking.values())
             broken.extend(_remedy(name, state) for name, state in lacking.items())
+            if not names:
+                broken.append(f"No model answers the step {role}; see config/categories.toml")
         return roles
 
-    def _needed(self, status: Status) -> dict[str, list[str]]:
+    def _needed(self) -> dict[str, list[str]]:
+        """Role → the models that have to answer it: every source of its step, and the judge that is configured."""
         settings = self._house.settings.inference
-        categories = self._house.categories.values()
-        by_step = {
-            step: [source.model for category in categories for source in category.classifiers(step)]
-            for step in ("nsfw", "vlm")
-        }
-        heads = [model.name for model in status.models if model.task == Task.TEXT_HEADS]
-        return {
-            "nsfw": list(dict.fromkeys(by_step["nsfw"])),
-            "vlm": [settings.vision_judge] if settings.vision_judge else list(dict.fromkeys(by_step["vlm"])),
-            "text": [*heads, *([settings.text_judge] if settings.text_judge else [])],
-        }
+        step: dict[str, list[str]] = {"nsfw": [], "vlm": [], "text": []}
+        for category in self._house.categories.values():
+            for source in category.sources:
+                step[source.step].append(source.model)
+        if settings.vision_judge:
+            step["vlm"] = [settings.vision_judge]
+        if settings.text_judge:
+            step["text"].append(settings.text_judge)
+        return {role: list(dict.fromkeys(names)) for role, names in step.items()}
 
 
 def _is_listening(path: Path) -> bool:

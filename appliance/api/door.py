@@ -8,6 +8,7 @@ from typing import Any, cast
 from litestar.connection import ASGIConnection
 
 from appliance.api.condition import Condition
+from appliance.api.form import Budget
 from appliance.api.watcher import Watcher
 from appliance.house import House
 from appliance.jobs.advance import FollowUp
@@ -27,6 +28,7 @@ class Door:
         self.watcher = Watcher(house.settings.database)
         self.wakers = Wakers(lanes)
         self.resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolver")
+        self.bodies = Budget()
         self.touched: dict[str, int] = {}
         """Key id → when its use was last noted by this process."""
 

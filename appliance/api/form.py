@@ -48,6 +48,23 @@ class Rules(msgspec.Struct, frozen=True):
     folder: Path = Path()
 
 
+class Budget:
+    """How much of request bodies this process holds in memory at once. A file part holds none to speak of; a data: URL
+    holds all of itself, and a thousand callers may send one."""
+
+    def __init__(self, most_bytes: int = 128_000_000) -> None:
+        self._left = most_bytes
+
+    def take(self, count: int) -> None:
+        """Raises Unavailable when others hold too much."""
+        if count > self._left:
+            raise Unavailable("Too many large bodies are being read; send media as a file, or try again")
+        self._left -= count
+
+    def give(self, count: int) -> None:
+        self._left += count
+
+
 class Upload:
     """A file received, below `folder`; gone again unless a job adopts it."""
 
@@ -83,31 +100,49 @@ class Form(msgspec.Struct):
 
 
 @asynccontextmanager
-async def received(request: Request[Any, Any, Any], rules: Rules) -> AsyncGenerator[Form]:
+async def received(request: Request[Any, Any, Any], rules: Rules, budget: Budget) -> AsyncGenerator[Form]:
     """The form, once all of it is here. Raises InvalidRequest, PayloadTooLarge, UnsupportedMedia or Unavailable."""
     if (request.content_length or 0) > rules.body_bytes:
         raise PayloadTooLarge(f"The request body is over {_size(rules.body_bytes)}")
     content_type, options = request.content_type
     form = Form({})
+    held = _Held(budget)
     try:
         if content_type == "multipart/form-data":
-            await _multipart(request, rules, options.get("boundary", ""), form)
+            await _multipart(request, rules, options.get("boundary", ""), form, held)
         else:
-            body = await _body(request, rules)
+            body = await _body(request, rules.text_bytes, held)
             form.fields = _fields(content_type, body, rules)
         yield form
     finally:
+        held.give()
         if form.upload is not None:
             form.upload.discard()
 
 
-async def _body(request: Request[Any, Any, Any], rules: Rules) -> bytes:
+class _Held:
+    """One request's share of the budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._count = 0
+
+    def take(self, count: int) -> None:
+        self._budget.take(count)
+        self._count += count
+
+    def give(self) -> None:
+        self._budget.give(self._count)
+
+
+async def _body(request: Request[Any, Any, Any], most_bytes: int, held: _Held) -> bytes:
     pieces: list[bytes] = []
     size = 0
     async for piece in request.stream():
         size += len(piece)
-        if size > rules.text_bytes:
-            raise PayloadTooLarge(f"A body that is not multipart/form-data has at most {_size(rules.text_bytes)}")
+        if size > most_bytes:
+            raise PayloadTooLarge(f"A body that is not multipart/form-data has at most {_size(most_bytes)}")
+        held.take(len(piece))
         pieces.append(piece)
     return b"".join(pieces)
 
@@ -130,7 +165,7 @@ def _fields(content_type: str, body: bytes, rules: Rules) -> dict[str, str]:
 
 async def json_object(request: Request[Any, Any, Any]) -> dict[str, Any]:
     """The object that a JSON body is. Raises InvalidRequest, PayloadTooLarge or UnsupportedMedia."""
-    body = await _body(request, Rules(body_bytes=FIELD_BYTES, text_bytes=FIELD_BYTES))
+    body = await _body(request, FIELD_BYTES, _Held(Budget()))  # small enough not to count
     content_type = request.content_type[0]
     if body and not _is_json(content_type):
         raise UnsupportedMedia("Send application/json")
@@ -180,10 +215,10 @@ def _urlencoded_fields(body: bytes) -> dict[str, str]:
     return fields
 
 
-async def _multipart(request: Request[Any, Any, Any], rules: Rules, boundary: str, form: Form) -> None:
+async def _multipart(request: Request[Any, Any, Any], rules: Rules, boundary: str, form: Form, held: _Held) -> None:
     if not boundary:
         raise InvalidRequest("The Content-Type multipart/form-data has no boundary")
-    reader = _Parts(rules, form)
+    reader = _Parts(rules, form, held)
     size = 0
     try:
         with PushMultipartParser(boundary, max_segment_count=_PARTS) as parser:
@@ -212,7 +247,8 @@ async def _multipart(request: Request[Any, Any, Any], rules: Rules, boundary: st
 class _Parts:
     """Takes the parser's events: text parts become fields, the file part goes to disk, other files are passed over."""
 
-    def __init__(self, rules: Rules, form: Form) -> None:
+    def __init__(self, rules: Rules, form: Form, held: _Held) -> None:
+        self._held = held
         self._rules = rules
         self._form = form
         self._name = ""
@@ -231,6 +267,7 @@ class _Parts:
         elif self._is_file:
             self._add(bytes(event))
         elif self._text is not None:
+            self._held.take(len(event))
             self._text += event
             most = self._rules.text_bytes if self._name in self._rules.long_fields else FIELD_BYTES
             if len(self._text) > most:

@@ -120,7 +120,7 @@ ROUTES = [moderate_prompt, moderate_text, moderate_image, moderate_video]
 async def _take_text(request: AnyRequest, field: str) -> Accepted:
     there = door(request)
     submission.check_disk(there.house.settings)
-    async with form.received(request, submission.PROMPT_RULES) as given:
+    async with form.received(request, submission.PROMPT_RULES, there.bodies) as given:
         text = submission.the_text(given, field)
         webhook_url = await submission.the_webhook(there, given)
         return await _accept(request, JobKind.PROMPT, text=text, webhook_url=webhook_url)
@@ -130,7 +130,7 @@ async def _take_media(request: AnyRequest, kind: JobKind) -> Accepted:
     there = door(request)
     submission.check_disk(there.house.settings)
     rules = submission.media_rules(there.house.settings, kind)
-    async with form.received(request, rules) as given:
+    async with form.received(request, rules, there.bodies) as given:
         url, upload = await submission.the_media(there, given, rules, kind)
         webhook_url = await submission.the_webhook(there, given)
         return await _accept(request, kind, url=url, upload=upload, webhook_url=webhook_url)

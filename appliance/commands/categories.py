@@ -24,15 +24,17 @@ def list_(org: str | None, as_json: bool) -> None:
     house = House(settings.load())
     conn = house.db.reader()
     own = custom.every(conn, organisations.named(conn, org).id) if org else []
-    judge = house.settings.inference.vision_judge
+    models = house.settings.inference
+    judge = models.vision_judge
     house.close()
     if as_json:
         known = {slug: msgspec.to_builtins(category) for slug, category in house.categories.items()}
-        click.echo(json.dumps({"built_in": known, "vision_judge": judge, "custom": msgspec.to_builtins(own)}, indent=2))
+        judges = {"vision_judge": judge, "text_judge": models.text_judge}
+        click.echo(json.dumps({"built_in": known, **judges, "custom": msgspec.to_builtins(own)}, indent=2))
         return
     for slug, category in house.categories.items():
         click.echo(f"{slug:<18} {category.label}: {category.description}")
-        for line in _answered_by(slug, category, judge):
+        for line in _answered_by(category, models.text_judge if slug == "text" else judge, slug == "text"):
             click.echo(f"{'':<18}   ← {line}")
     for one in own:
         click.echo(
@@ -66,13 +68,13 @@ def remove(slug: str, org: str) -> None:
     click.echo(f"{slug} is not asked any more")
 
 
-def _answered_by(slug: str, category: Category, judge: str) -> list[str]:
+def _answered_by(category: Category, judge: str, is_text: bool) -> list[str]:
     """What decides, in words."""
-    if slug == "text":
-        return ["the blocklist, then the text models"]
     lines = [
         f"{source.model}: {' + '.join(source.labels)} ≥ {source.threshold}"
         for source in category.sources
-        if source.step == "nsfw" or not judge
+        if source.step != "vlm" or not judge
     ]
-    return [*lines, *([f"{judge}: “{category.question}” ≥ {category.judge_threshold}"] if judge else [])]
+    before = ["the blocklist, which ends it when a term matches"] if is_text else []
+    question = "the policy" if is_text else f"“{category.question}”"
+    return [*before, *lines, *([f"{judge}: {question} ≥ {category.judge_threshold}"] if judge else [])]
