@@ -67,7 +67,7 @@ def refuse_incapable_judge(settings: Settings) -> None:
     judge = manifest.read(settings.models_dir / name).judge
     if judge is None or not judge.capable:
         raise Misconfigured(
-            f"inference.text_judge names {name}, whose manifest does not call it capable of judging: its verdicts would "
+            f"inference.text_judge names {name}, whose manifest does not call it capable: its verdicts would "
             "be near chance. Name another, or leave it empty"
         )
 
