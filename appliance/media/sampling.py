@@ -132,6 +132,14 @@ class Frames:
         self.kept.append(Kept(at_ms, thumb, []))
         return True
 
+    def is_seen(self, at_ms: int) -> bool:
+        return at_ms in self._seen
+
+    def cover(self, at_ms: int) -> None:
+        """What is shown at this moment is a picture that was seen: it began earlier, and lasts."""
+        if at_ms not in self._seen:
+            bisect.insort(self._seen, at_ms)
+
     def unseen(self, ends_ms: int) -> list[tuple[int, int]]:
         """The stretches, from and to, that are longer than may pass unseen."""
         edges = [0, *self._seen, ends_ms]

@@ -7,6 +7,7 @@ format must be the one the header showed, the protocol must be `fd`, so a file t
 """
 
 import bisect
+import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ MAX_SIDE = 640
 
 _FORMATS = {"mp4": "mov,mp4,m4a,3gp,3g2,mj2", "matroska": "matroska,webm"}
 _DAMAGED_IN_A_ROW = 64  # a packet that cannot be decoded ends one grab; so many in a row are the end
-_NONREF_FROM_FPS = 20  # below, passing over frames would step too far past the moment looked for
+_NONREF_FROM_FPS = 20  # below, passing over the pictures that no other needs would step too far past the moment
 _SEEK_FROM_FPS = 8
 _SEEK_BEFORE = (
     16  # OpenCV seeks to the key frame before the 16th frame before the one asked for, and decodes from there
@@ -61,18 +62,28 @@ def extract(descriptor: int, task: Task, tell: Tell) -> Done:
             small = shrink(picture, max_side)
             keep(frames.key_frame(at_ms, thumb(small), small))
             tell(Progress(min(at_ms, clip.duration_ms), clip.duration_ms))
-    # 2. where it truly ends: sound may go on after the pictures, and a header may say anything
+    # 2. where it truly ends, and when its pictures change: sound may go on after them, a header may say anything
     ends = clip.duration_ms
-    if not ends or any(other == ends for _, other in frames.unseen(ends)):
-        last = clip.last_packet_ms()
+    times: list[int] = []
+    if not ends or frames.unseen(ends):
+        times = clip.times()
+        last = max(times, default=0)
         ends = min(ends, last + 1) if ends else last + 1
     keep(frames.end(ends))
-    # 3. what lies between them
-    holes = frames.holes(ends)
-    if holes and not clip.is_av1:
-        for at_ms, picture in clip.at(holes, keys, frames.every_ms // 2):
+    # 3. what lies between them: the picture that is shown at each such moment, wherever it began
+    targets: dict[int, list[int]] = {}
+    for moment in frames.holes(ends):
+        begun = times[max(0, bisect.bisect_right(times, moment) - 1)] if times else moment
+        if frames.is_seen(begun):
+            frames.cover(moment)
+        else:
+            targets.setdefault(begun, []).append(moment)
+    if targets and not clip.is_av1:
+        for target, at_ms, picture in clip.at(sorted(targets), times, keys, frames.every_ms // 2):
             small = shrink(picture, max_side)
             keep([(at_ms, small)] if frames.add(at_ms, thumb(small)) else [])
+            for moment in targets[target]:
+                frames.cover(max(moment, at_ms))
             tell(Progress(min(at_ms, ends), ends))
     _check_seen(frames, ends, clip.is_av1)
     gone = frames.thin(at_last=True)
@@ -119,7 +130,7 @@ class _Clip:
         self._capture = self._open("nonkey")
         if not self._capture.isOpened():
             raise MediaUnsupported("the video is damaged, or its codec is not decoded here")
-        width, height = self._size()
+        width, height = _size(self._capture)
         if width * height > max_pixels:
             raise MediaTooLarge(f"the video has {width} × {height} pixels a frame; the limit is {max_pixels:,}")
         self._codec = int(self._capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=False).lower()
@@ -136,32 +147,37 @@ class _Clip:
             return self._repacked()
         return self._direct()
 
-    def last_packet_ms(self) -> int:
-        """When the last picture begins. Reads the whole file without decoding."""
+    def times(self) -> list[int]:
+        """When each picture begins, ascending. Reads the whole file, decodes nothing."""
         raw = self._open(raw=True)
-        last = 0
+        found: list[int] = []
         while raw.grab():
-            last = max(last, _at_ms(raw))
-        return last
+            found.append(_at_ms(raw))
+        return sorted(found)
 
-    def at(self, targets: list[int], keys: list[int], late_ms: int) -> Iterator[tuple[int, Array]]:
-        """The picture at each of the ascending times, or up to `late_ms` after. One that is not there is left out."""
-        discard = "nonref" if self.fps >= _NONREF_FROM_FPS else "default"
+    def at(
+        self, targets: list[int], times: list[int], keys: list[int], late_ms: int
+    ) -> Iterator[tuple[int, int, Array]]:
+        """(target, time, picture) for each of the ascending targets: the picture that begins then, or a little later
+        where that one cannot be had. One that is not there within `late_ms` is left out."""
+        is_even = all(other - one <= 500 for one, other in itertools.pairwise(times))
+        discard = "nonref" if is_even and self.fps >= _NONREF_FROM_FPS else "default"
         capture = self._open(discard)
+        may_seek = self.fps >= _SEEK_FROM_FPS
         position = -1
         for target in targets:
             key = keys[bisect.bisect_right(keys, target) - 1] if keys and keys[0] <= target else 0
-            if key > position + 1000 and self.fps >= _SEEK_FROM_FPS:
+            if may_seek and key > position + 1000:
                 capture.set(cv2.CAP_PROP_POS_FRAMES, key * self.fps / 1000 + _SEEK_BEFORE + 1)
                 position = _at_ms(capture)
-                if position >= target + late_ms:  # frames lie further apart here than the average said
-                    capture, position = self._open(discard), -1
+                if position > target:  # pictures lie further apart here than the average said
+                    capture, position, may_seek = self._open(discard), -1, False
             while position < target and _grab(capture):
                 position = _at_ms(capture)
             if target <= position < target + late_ms:
                 ok, picture = capture.retrieve()
                 if ok:
-                    yield position, np.asarray(picture, np.uint8)
+                    yield target, position, np.asarray(picture, np.uint8)
 
     def _direct(self) -> Iterator[Moment]:
         def read() -> Array | None:
@@ -174,7 +190,7 @@ class _Clip:
     def _repacked(self) -> Iterator[Moment]:
         """Key frames by their packets, each decoded from a file of its own."""
         raw = self._open(raw=True)
-        width, height = self._size()
+        width, height = _size(raw)
         configuration = b""
 
         def read() -> Array | None:
@@ -205,9 +221,6 @@ class _Clip:
             return picture
         return np.asarray(cv2.rotate(picture, turned[angle]), np.uint8)
 
-    def _size(self) -> tuple[int, int]:
-        return int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-
     def _open(self, discard: str = "default", *, raw: bool = False) -> cv2.VideoCapture:
         return _capture(self._descriptor, self._formats, discard, raw=raw)
 
@@ -218,9 +231,15 @@ def _capture(descriptor: int, formats: str, discard: str, *, raw: bool = False) 
     os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = (
         f"format_whitelist;{formats}|protocol_whitelist;fd|fd;{descriptor}|avdiscard;{discard}"
     )
-    return cv2.VideoCapture(
-        "fd:", cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1, *([cv2.CAP_PROP_FORMAT, -1] if raw else [])]
-    )
+    packets = [cv2.CAP_PROP_FORMAT, -1] if raw else []
+    capture = cv2.VideoCapture("fd:", cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1, *packets])
+    if raw:
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # else width and height are those of the turned picture
+    return capture
+
+
+def _size(capture: cv2.VideoCapture) -> tuple[int, int]:
+    return int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
 
 
 def _first_of_ivf(data: bytes) -> Array | None:

@@ -96,7 +96,7 @@ def clip(
     is_key: Callable[[int], bool] | None = None,
     times_ms: list[int] | None = None,
     pixels: str = "yuv420p",
-    **options: str,
+    container: dict[str, str] | None = None,
 ) -> Path:
     """A video with a key frame each `key_every` frames, and no others unless `is_key` says so."""
     presets = {
@@ -106,11 +106,11 @@ def clip(
         "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
         "libvpx": {"deadline": "realtime", "cpu-used": "8"},
     }
-    with av.open(str(path), "w") as file:
+    with av.open(str(path), "w", options=container or {}) as file:
         stream: VideoStream | None = None
         for number, frame in enumerate(frames):
             if stream is None:
-                given = {"g": str(key_every), "keyint_min": str(key_every), **presets.get(codec, {}), **options}
+                given = {"g": str(key_every), "keyint_min": str(key_every), **presets.get(codec, {})}
                 stream = cast(VideoStream, file.add_stream(codec, rate=fps, options=given))
                 stream.height, stream.width = frame.shape[:2]
                 stream.pix_fmt = pixels
