@@ -1,0 +1,159 @@
+"""`customhouse blocklist`: the terms that a prompt may not have, for one organisation or for all."""
+
+import json
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import IO
+
+import click
+import msgspec
+
+from appliance import audit, clock, settings
+from appliance.accounts import organisations
+from appliance.errors import InvalidRequest
+from appliance.house import House
+from appliance.text import keywords, lexicons
+from appliance.text.keywords import Keyword
+from appliance.text.lexicons import Lexicons
+
+_ORG = click.option("--org", metavar="NAME", help="This organisation's own list; without it, every organisation's.")
+_MATCH = click.option(
+    "--match",
+    type=click.Choice(["word", "substring"]),
+    default="word",
+    show_default=True,
+    help="word: standing alone. substring: inside words too.",
+)
+_CATEGORY = click.option("--category", help="What the term is about, e.g. underage; shown to the admin.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+
+
+@click.group()
+def blocklist() -> None:
+    """Terms that a prompt is refused for. A change holds from the next prompt on, without a restart."""
+
+
+@blocklist.command()
+@click.argument("term")
+@_ORG
+@_MATCH
+@_CATEGORY
+@_JSON
+def add(term: str, org: str | None, match: str, category: str | None, as_json: bool) -> None:
+    """Add TERM, in any spelling: case, spaces, look-alike letters and leetspeak are seen through."""
+    with _house() as house:
+        org_id = _org_id(house, org)
+        made = house.db.write(
+            lambda conn: keywords.add(conn, term, org_id=org_id, match=match, category=category, actor=audit.operator())
+        )
+    click.echo(json.dumps(_shown(made), ensure_ascii=False) if as_json else f"{made.keyword!r} is refused from now on")
+
+
+@blocklist.command("list")
+@_ORG
+@click.option("--shipped", is_flag=True, help="The terms of config/lexicons instead.")
+@_JSON
+def list_(org: str | None, shipped: bool, as_json: bool) -> None:
+    """List the terms: those of every organisation, or with --org that one's own."""
+    if shipped and org is not None:
+        raise click.UsageError("--shipped terms are every organisation's; leave out --org")
+    with _house() as house:
+        if shipped:
+            found = [msgspec.structs.asdict(entry) for entry in lexicons.read_all(house.settings.lexicons_dir)]
+        else:
+            found = [_shown(one) for one in keywords.every(house.db.reader(), _org_id(house, org))]
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    for one in found:
+        about = "  ".join(str(one[key]) for key in ("match", "category", "id") if one.get(key))
+        click.echo(f"{one.get('keyword', one.get('term')):<32} {about}")
+    if not found:
+        click.echo("no terms", err=True)
+
+
+@blocklist.command()
+@click.argument("term")
+@_ORG
+@_JSON
+def remove(term: str, org: str | None, as_json: bool) -> None:
+    """Remove TERM, named as it was added or by its id."""
+    with _house() as house:
+        org_id = _org_id(house, org)
+        removed = house.db.write(lambda conn: keywords.remove(conn, term, org_id=org_id, actor=audit.operator()))
+    if as_json:
+        click.echo(json.dumps([_shown(one) for one in removed], indent=2, ensure_ascii=False))
+    else:
+        click.echo(f"removed {len(removed)}")
+
+
+@blocklist.command("import")
+@click.argument("file", type=click.File("rb"))
+@_ORG
+@_MATCH
+@_CATEGORY
+@_JSON
+def import_(file: IO[bytes], org: str | None, match: str, category: str | None, as_json: bool) -> None:
+    """Add the terms of FILE, one a line, or - for standard input. Lines with # are remarks. All of them or none."""
+    try:
+        lines = file.read().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{file.name}: not UTF-8 at byte {error.start}; nothing was added") from error
+    with _house() as house:
+        org_id = _org_id(house, org)
+        done = house.db.write(
+            lambda conn: keywords.import_lines(
+                conn, lines, org_id=org_id, match=match, category=category, actor=audit.operator()
+            )
+        )
+    if as_json:
+        click.echo(msgspec.json.encode(done))
+    else:
+        click.echo(f"{done.added} added, {done.present} were there already")
+
+
+@blocklist.command()
+@click.argument("text")
+@_ORG
+@_JSON
+def test(text: str, org: str | None, as_json: bool) -> None:
+    """Say whether TEXT has a term, and which; exit 3 if so. - reads it from standard input."""
+    if text == "-":
+        text = sys.stdin.read()
+    with _house() as house:
+        # an organisation without terms of its own has the shared ones: '' names none
+        found = Lexicons(house).match(_org_id(house, org) or "", text)
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    elif found is None:
+        click.echo("no term found")
+    else:
+        about = f", category {found.category}" if found.category else ""
+        click.echo(f"{found.term!r} at characters {found.start} to {found.end}{about}")
+    if found is not None:
+        sys.exit(3)
+
+
+@contextmanager
+def _house() -> Generator[House]:
+    house = House(settings.load())
+    try:
+        yield house
+    finally:
+        house.close()
+
+
+def _org_id(house: House, org: str | None) -> str | None:
+    return None if org is None else organisations.named(house.db.reader(), org).id
+
+
+def _shown(one: Keyword) -> dict[str, str | bool | None]:
+    return {
+        "id": one.id,
+        "keyword": one.keyword,
+        "match": one.match,
+        "category": one.category,
+        "enabled": one.enabled,
+        "created_at": clock.rfc3339(one.created_at),
+    }
