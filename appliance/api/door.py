@@ -1,8 +1,11 @@
 """What the handlers reach: made once as the application starts, and found through it."""
 
 import queue
+import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, cast
 
 from litestar.connection import ASGIConnection
@@ -29,6 +32,7 @@ class Door:
         self.wakers = Wakers(lanes)
         self.resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolver")
         self.bodies = Budget()
+        self.disk = Disk(house.settings.home)
         self.touched: dict[str, int] = {}
         """Key id → when its use was last noted by this process."""
 
@@ -38,6 +42,21 @@ class Door:
         self.condition.close()
         self.lanes.close()
         self.resolvers.shutdown(wait=False, cancel_futures=True)
+
+
+class Disk:
+    """The room that is left where the state directory is, looked at four times a second at most."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._free_mb = 0
+        self._until = 0.0
+
+    def free_mb(self) -> int:
+        now = time.monotonic()
+        if now >= self._until:
+            self._free_mb, self._until = shutil.disk_usage(self._home).free // 1_000_000, now + 0.25
+        return self._free_mb
 
 
 class Wakers:

@@ -119,7 +119,7 @@ ROUTES = [moderate_prompt, moderate_text, moderate_image, moderate_video]
 
 async def _take_text(request: AnyRequest, field: str) -> Accepted:
     there = door(request)
-    submission.check_disk(there.house.settings)
+    submission.check_disk(there)
     async with form.received(request, submission.PROMPT_RULES, there.bodies) as given:
         text = submission.the_text(given, field)
         webhook_url = await submission.the_webhook(there, given)
@@ -128,7 +128,7 @@ async def _take_text(request: AnyRequest, field: str) -> Accepted:
 
 async def _take_media(request: AnyRequest, kind: JobKind) -> Accepted:
     there = door(request)
-    submission.check_disk(there.house.settings)
+    submission.check_disk(there)
     rules = submission.media_rules(there.house.settings, kind)
     async with form.received(request, rules, there.bodies) as given:
         url, upload = await submission.the_media(there, given, rules, kind)

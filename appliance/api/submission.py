@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import binascii
-import shutil
 
 from appliance.api.door import Door
 from appliance.api.form import Form, Rules, Upload
@@ -61,10 +60,9 @@ def media_rules(settings: Settings, kind: JobKind) -> Rules:
     )
 
 
-def check_disk(settings: Settings) -> None:
+def check_disk(there: Door) -> None:
     """Before a body is read: what was accepted already must still find room. Raises Unavailable."""
-    free_mb = shutil.disk_usage(settings.home).free // _MB
-    if free_mb < settings.server.min_free_disk_mb:
+    if there.disk.free_mb() < there.house.settings.server.min_free_disk_mb:
         raise Unavailable("The disk is nearly full; nothing is accepted until there is room", retry_after_s=60)
 
 
