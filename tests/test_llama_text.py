@@ -267,7 +267,7 @@ def test_broken_numbers_are_refused_and_never_a_verdict(home: Path, tmp_path: Pa
     tinyvlm.write_pair(tmp_path)
     tinyvlm.edit(tmp_path / "weights" / "tiny" / tinyvlm.TEXT_FILE, tensor="output_norm.weight")
     settings, manifest = tinyvlm.settings(tmp_path), tinyvlm.manifest(Task.TEXT_JUDGE)
-    with pytest.raises(Misconfigured, match="gave no answer to a test question"):
+    with pytest.raises(Misconfigured, match="test question"):
         runtime.open_model(settings, manifest)
     judge = llama.open_model(settings, manifest, tmp_path / "weights" / "tiny")
     answer = judge.answer([TextItem("the sea", POLICY, reason_above=0.0)])[0]
