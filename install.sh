@@ -95,8 +95,8 @@ run_tests() {
 
 set_up() { # set_up LIST…
   local lists=("$@")
-  check_machine
   choose_device
+  check_machine
   check_tools
   find_python
   hold_lock
@@ -114,10 +114,11 @@ check_machine() {
   [[ $(uname -s) == Linux ]] || die "Customhouse runs on Linux; this is $(uname -s)"
   [[ $(uname -m) == x86_64 ]] ||
     die "this is $(uname -m): pysqlite3, the SQLite that Customhouse brings along, exists for x86_64 only"
-  local free_mb
+  local free_mb needed_mb=3000 # environment 1,000, weights 200, the compile 600, what it all travels in
+  [[ $device != cuda ]] || needed_mb=9000
   free_mb=$(df -Pm "$root" | awk 'NR == 2 { print $4 }')
-  [[ -d $venv ]] || ((free_mb >= 6000)) ||
-    die "$root has $free_mb MB free; the environment, the weights and the compile need 6000"
+  [[ -d $venv ]] || ((free_mb >= needed_mb)) ||
+    die "$root has $free_mb MB free; the environment, the weights and the compile need $needed_mb"
 }
 
 # Names everything that is missing at once, so that the operator asks for root only once.
