@@ -1,4 +1,4 @@
-"""How the routes are documented: what the OpenAPI document says beside what the handlers' signatures say.
+"""How the routes are guarded and documented: what is said of each beside what its handler's signature says.
 
 An `Entry` stands for one route; `operation` turns it into the decorator's arguments. Bodies are written here because
 a submission may be multipart, urlencoded or JSON alike, which no signature can say.
@@ -18,6 +18,8 @@ from litestar.openapi.spec import (
     RequestBody,
     Schema,
 )
+
+from appliance.api.auth import recognised
 
 
 class ErrorBody(msgspec.Struct, omit_defaults=True):
@@ -53,6 +55,8 @@ class Entry(msgspec.Struct, frozen=True):
     summary: str
     description: str
     answer: Answer
+    scope: str | None = None
+    """What the key must be allowed to do; None = any valid key."""
     also: tuple[Answer, ...] = ()
     """Other answers that are no errors of the envelope."""
     errors: tuple[str, ...] = ()
@@ -67,7 +71,7 @@ class Entry(msgspec.Struct, frozen=True):
 ERRORS = {
     "INVALID_REQUEST": (400, "prompt must not be empty"),
     "UNAUTHORIZED": (401, "Invalid API key"),
-    "FORBIDDEN": (403, "Missing required scope: moderate:prompt"),
+    "FORBIDDEN": (403, "Organization disabled"),
     "ACCOUNT_TERMINATED": (403, "This account has been terminated; contact the operator of this service"),
     "JOB_NOT_FOUND": (404, "Job not found"),
     "PAYLOAD_TOO_LARGE": (413, "image_file is over 10 MB"),
@@ -95,14 +99,17 @@ _REASON = {
 
 
 def operation(entry: Entry) -> dict[str, Any]:
-    """The arguments of a route's decorator that document it."""
+    """The arguments of a route's decorator: its guard and scope, and what the document says of it, from one source."""
+    scope = f" Scope: `{entry.scope}`." if entry.scope else ""
     responses = {answer.status: _response(answer) for answer in (entry.answer, *entry.also)}
-    responses |= _refusals(entry.errors if entry.is_open else (*entry.errors, *_KEYED))
+    responses |= _refusals(entry.errors if entry.is_open else (*entry.errors, *_KEYED), entry.scope)
     return {
+        "guards": [] if entry.is_open else [recognised],
+        "opt": {"scope": entry.scope},
         "operation_id": entry.id,
         "tags": [entry.tag],
         "summary": entry.summary,
-        "description": entry.description,
+        "description": entry.description + scope,
         "responses": responses,
         "operation_class": _operation_with(entry),
         "security": [{}] if entry.is_open else [{"bearer": []}],
@@ -119,7 +126,7 @@ def _response(answer: Answer) -> ResponseSpec:
     )
 
 
-def _refusals(codes: tuple[str, ...]) -> dict[int, ResponseSpec]:
+def _refusals(codes: tuple[str, ...], scope: str | None) -> dict[int, ResponseSpec]:
     by_status: dict[int, list[str]] = {}
     for code in codes:
         by_status.setdefault(ERRORS[code][0], []).append(code)
@@ -134,7 +141,7 @@ def _refusals(codes: tuple[str, ...]) -> dict[int, ResponseSpec]:
                     summary=code,
                     value={
                         "error": code,
-                        "message": ERRORS[code][1],
+                        "message": _message(code, scope),
                         "statusCode": status,
                         "request_id": "req_0b6f1c1e-8f5e-4f0e-9a51-3a52f2a8c7d0",
                     },
@@ -144,6 +151,12 @@ def _refusals(codes: tuple[str, ...]) -> dict[int, ResponseSpec]:
         )
         for status, found in sorted(by_status.items())
     }
+
+
+def _message(code: str, scope: str | None) -> str:
+    if code != "FORBIDDEN":
+        return ERRORS[code][1]
+    return f"Missing required scope: {scope}" if scope else ERRORS[code][1]
 
 
 def _operation_with(entry: Entry) -> type[Operation]:

@@ -9,7 +9,6 @@ from litestar.params import PathParameter
 
 from appliance import clock
 from appliance.accounts.keys import Caller
-from appliance.api.auth import recognised
 from appliance.api.documents import Answer, Entry, operation
 from appliance.api.door import Door, door
 from appliance.categories import BUILT_IN
@@ -71,15 +70,15 @@ JOB = Entry(
     summary="Get job status",
     description=(
         "The state of a job and, once it is completed, its verdict. `categories` holds the built-in categories that "
-        "were judged, and `custom`; a prompt's holds only `custom`. Jobs of other accounts are not found. "
-        "Scope: `job:read`."
+        "were judged, and `custom`; a prompt's holds only `custom`. Jobs of other accounts are not found."
     ),
     answer=Answer(200, JobBody, "The job.", {"passed": _PASSED, "rejected": _REJECTED, "failed": _FAILED}),
+    scope="job:read",
     errors=("JOB_NOT_FOUND",),
 )
 
 
-@get("/api/v1/job/{job_id:str}", guards=[recognised], opt={"scope": "job:read"}, **operation(JOB))
+@get("/api/v1/job/{job_id:str}", **operation(JOB))
 async def get_job(request: Request[Caller, Any, Any], job_id: JobId) -> JobBody:
     there = door(request)
     conn = there.house.db.reader()

@@ -8,7 +8,6 @@ from litestar.status_codes import HTTP_202_ACCEPTED
 
 from appliance.accounts.keys import Caller
 from appliance.api import form, submission
-from appliance.api.auth import recognised
 from appliance.api.documents import SUBMISSION, Answer, Entry, Field, operation
 from appliance.api.door import door
 from appliance.api.form import Upload
@@ -50,9 +49,10 @@ def _media_entry(kind: str, sizes: str) -> Entry:
         description=(
             f"Accepts one {kind}: an address, a data: URL or a file. An address must be http or https and must not "
             "lead to a private network, unless media.allowed_private_cidrs names that network. "
-            f"{sizes} Poll the job, follow its progress, or receive a webhook. Scope: `moderate:{kind}`."
+            f"{sizes} Poll the job, follow its progress, or receive a webhook."
         ),
         answer=_ANSWER,
+        scope=f"moderate:{kind}",
         errors=SUBMISSION,
         fields=(
             Field(f"{kind}_url", f"The {kind}'s address, or a data: URL in base64. This or a file is required."),
@@ -69,9 +69,10 @@ PROMPT = Entry(
     summary="Submit prompt moderation",
     description=(
         "Screens a text prompt: blocklist, then the prohibition check. The reason of a rejection stands on the "
-        "completed job. Scope: `moderate:prompt`."
+        "completed job."
     ),
     answer=_ANSWER,
+    scope="moderate:prompt",
     errors=SUBMISSION,
     fields=(Field("prompt", _TEXT, is_required=True, longest=submission.PROMPT_CHARACTERS), _WEBHOOK),
     examples={"prompt": {"prompt": "A watercolour of a lighthouse at dawn"}},
@@ -80,8 +81,9 @@ TEXT = Entry(
     id="moderate_text",
     tag="Moderation",
     summary="Submit text moderation",
-    description="The same as `POST /api/v1/moderate/prompt`, with the field named `text`. Scope: `moderate:prompt`.",
+    description="The same as `POST /api/v1/moderate/prompt`, with the field named `text`.",
     answer=_ANSWER,
+    scope="moderate:prompt",
     errors=SUBMISSION,
     fields=(Field("text", _TEXT, is_required=True, longest=submission.PROMPT_CHARACTERS), _WEBHOOK),
     examples={"text": {"text": "A watercolour of a lighthouse at dawn"}},
@@ -90,26 +92,26 @@ IMAGE = _media_entry("image", "JPEG, PNG, WebP, GIF, AVIF, BMP or TIFF, up to me
 VIDEO = _media_entry("video", "MP4, WebM, MOV or MKV, up to media.max_video_mb (300 MB); a data: URL up to 10 MB.")
 
 
-def _route(path: str, scope: str, entry: Entry) -> Any:
-    return post(path, status_code=HTTP_202_ACCEPTED, guards=[recognised], opt={"scope": scope}, **operation(entry))
+def _route(path: str, entry: Entry) -> Any:
+    return post(path, status_code=HTTP_202_ACCEPTED, **operation(entry))
 
 
-@_route("/api/v1/moderate/prompt", "moderate:prompt", PROMPT)
+@_route("/api/v1/moderate/prompt", PROMPT)
 async def moderate_prompt(request: AnyRequest) -> Accepted:
     return await _take_text(request, "prompt")
 
 
-@_route("/api/v1/moderate/text", "moderate:prompt", TEXT)
+@_route("/api/v1/moderate/text", TEXT)
 async def moderate_text(request: AnyRequest) -> Accepted:
     return await _take_text(request, "text")
 
 
-@_route("/api/v1/moderate/image", "moderate:image", IMAGE)
+@_route("/api/v1/moderate/image", IMAGE)
 async def moderate_image(request: AnyRequest) -> Accepted:
     return await _take_media(request, JobKind.IMAGE)
 
 
-@_route("/api/v1/moderate/video", "moderate:video", VIDEO)
+@_route("/api/v1/moderate/video", VIDEO)
 async def moderate_video(request: AnyRequest) -> Accepted:
     return await _take_media(request, JobKind.VIDEO)
 

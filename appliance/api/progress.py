@@ -14,7 +14,7 @@ from litestar import Request, get
 from litestar.response import Stream
 
 from appliance.accounts.keys import Caller
-from appliance.api.auth import recognise, recognised
+from appliance.api.auth import recognise
 from appliance.api.documents import Answer, Entry, operation
 from appliance.api.door import Door, door
 from appliance.api.jobs import JobId, owned
@@ -58,17 +58,16 @@ PROGRESS = Entry(
     description=(
         "Server-sent events: `connected` with the present state, then `progress` each time it moves, until the job is "
         "completed or failed; a comment every 15 seconds keeps the connection. A browser's EventSource cannot send the "
-        "Authorization header: use fetch, or a client such as httpx-sse. Scope: `job:read`."
+        "Authorization header: use fetch, or a client such as httpx-sse."
     ),
     answer=Answer(200, str, "The events.", {"stream": _EXAMPLE}, "text/event-stream"),
+    scope="job:read",
     errors=("JOB_NOT_FOUND",),
 )
 
 
 @get(
     "/api/v1/job/{job_id:str}/progress",
-    guards=[recognised],
-    opt={"scope": "job:read"},
     media_type="text/event-stream",
     **operation(PROGRESS),
 )
