@@ -177,7 +177,7 @@ class _Chat:
     def ask(self, prompt: str, schema: dict[str, object] | None) -> None:
         self._llama.create_chat_completion(
             messages=[
-                {"role": "system", "content": f"{llama.SYSTEM} Answer in JSON.\n\n{POLICY}"},
+                {"role": "system", "content": f"Answer in JSON whether this policy prohibits the text.\n\n{POLICY}"},
                 {"role": "user", "content": f"Text:\n{prompt}\nIs it prohibited?"},
             ],
             response_format={"type": "json_object", **({"schema": schema} if schema else {})},

@@ -19,7 +19,9 @@ from appliance.inference.runtime import TextItem, digest_of
 from appliance.inference.wire import Answer, Problem
 from appliance.settings import Settings
 
-SYSTEM = "You are a content moderator. Answer Yes if the text is prohibited by this policy, and No if it is allowed."
+SYSTEM = (
+    "You are a content moderator. Answer {yes} if the text is prohibited by this policy, and {no} if it is allowed."
+)
 QUESTION = "Prohibited?"
 """Asked once more after the text, so that a text which gives orders does not have the last word. Short: these tokens
 are read for every text, while those before it are read once."""
@@ -69,9 +71,8 @@ class TextJudge:
         self.digest = digest
         self.max_batch = max_batch
         self._before, self._between, self._after = self._template()
-        lead = engine.ordinary(self._judge.yes + _REASON_LEAD)
-        self._lead = lead
-        self._reason_room = len(lead) + _REASON_TOKENS
+        self._lead = engine.ordinary(self._judge.yes + _REASON_LEAD)
+        self._reason_room = len(self._lead) + _REASON_TOKENS
         self._prefixes: OrderedDict[str, _Prefix] = OrderedDict()
         """Least recently used first."""
         self._prompts: dict[str, list[int]] = {}
@@ -99,11 +100,11 @@ class TextJudge:
         answers: list[Answer | None] = [None] * len(items)
         parts: list[list[_Part]] = [[] for _ in items]
         for index, item in enumerate(items):
-            windows = self._windows(item)
-            if isinstance(windows, Problem):
-                answers[index] = Answer(problem=windows)
+            cut = self._windows(item)
+            if isinstance(cut, Problem):
+                answers[index] = Answer(problem=cut)
             else:
-                parts[index] = [_Part(item=index, prompt=item.prompt, tokens=window) for window in windows]
+                parts[index] = [_Part(item=index, prompt=item.prompt, tokens=window) for window in cut]
         # Texts under one prompt stand together, so that a round needs few prefixes.
         waiting = sorted((part for each in parts for part in each), key=lambda part: part.prompt)
         reasons: dict[int, str] = {}
@@ -131,10 +132,11 @@ class TextJudge:
     def _template(self) -> tuple[list[int], list[int], list[int]]:
         """The tokens before the policy, between policy and text, and after the text. Raises Misconfigured."""
         policy, text = "@@the policy@@", "@@the text@@"
+        system = self._judge.system or SYSTEM.format(yes=self._judge.yes, no=self._judge.no)
         written = self._engine.chat(
             self._judge.template,
             [
-                ("system", f"{self._judge.system or SYSTEM}\n\n{policy}"),
+                ("system", f"{system}\n\n{policy}"),
                 ("user", f"Text:\n{text}\n{self._judge.question or QUESTION}"),
             ],
         )

@@ -150,7 +150,7 @@ class Engine:
         if wants_gpu and not lib.llama_supports_gpu_offload():
             wants_gpu = False
             if device == "cuda" or _has_nvidia_gpu():
-                self.shortfall = "llama-cpp-python here was built without CUDA; run: ./install.sh --cuda"
+                self.shortfall = "llama-cpp-python here was built without CUDA; build it again with ./install.sh --cuda"
         if wants_gpu:
             try:
                 self._open(context_tokens, sequences, gpu=True)
@@ -174,6 +174,7 @@ class Engine:
         self.trained_tokens = int(lib.llama_model_n_ctx_train(self._model))
         self.width = int(lib.llama_model_n_embd(self._model))
         self.vocabulary_size = int(lib.llama_vocab_n_tokens(self._vocabulary))
+        self._control: dict[int, bool] = {}
         self._rows = _Rows(self.batch_tokens, sequences)
 
     def _open(self, context_tokens: int, sequences: int, *, gpu: bool) -> None:
@@ -258,6 +259,11 @@ class Engine:
 
     def is_control(self, token: int) -> bool:
         """Whether a token steers the conversation rather than stands for letters."""
+        if token not in self._control:
+            self._control[token] = self._steers(token)
+        return self._control[token]
+
+    def _steers(self, token: int) -> bool:
         attributes = int(lib.llama_vocab_get_attr(self._vocabulary, token))
         if attributes & (lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN):
             return True

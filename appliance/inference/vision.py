@@ -26,7 +26,7 @@ from appliance.inference.runtime import ImageItem, digest_of
 from appliance.inference.wire import Answer, Pixels, Question
 from appliance.settings import Settings
 
-SYSTEM = "Look at the image and answer the question with Yes or No."
+SYSTEM = "Look at the image and answer the question with {yes} or {no}."
 
 _OPENING, _PICTURE, _FIRST_QUESTION = 0, 1, 2
 """Sequences: what stands before every picture, prefilled once; the picture; the questions."""
@@ -284,8 +284,8 @@ class Projector:
 def _template(engine: Engine, judge: Judge) -> tuple[list[int], list[int], list[int]]:
     """The tokens before the picture, between picture and question, and after the question. Raises Misconfigured."""
     picture, question = "@@the picture@@", "@@the question@@"
-    system = ("system", judge.system or SYSTEM)
-    written = engine.chat(judge.template, [system, ("user", f"{picture}{question}")])
+    system = judge.system or SYSTEM.format(yes=judge.yes, no=judge.no)
+    written = engine.chat(judge.template, [("system", system), ("user", f"{picture}{question}")])
     before, found_picture, rest = written.partition(picture)
     between, found_question, after = rest.partition(question)
     if not found_picture or not found_question:
