@@ -9,9 +9,11 @@ import contextlib
 import functools
 import ipaddress
 import os
+import queue
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Generator, Iterable
 from pathlib import Path
@@ -26,7 +28,7 @@ from appliance.errors import AddressRefused, MediaTooLarge, MediaUnreachable
 
 MAX_URL = 2048
 _REDIRECTS = 5
-_CHUNK = 65_536
+_STEP_S = 10.0  # resolving, and connecting to one address
 _ANSWER_BYTES = 65_536  # of a webhook's answer: read so that the receiver is not cut off, and dropped
 _GONE = (400, 401, 403, 404, 405, 410, 414, 451)  # asking again will not help
 _USER_AGENT = f"Customhouse/{__version__}"
@@ -34,14 +36,36 @@ _USER_AGENT = f"Customhouse/{__version__}"
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_PUBLIC_V6 = ipaddress.IPv6Network("2000::/3")  # all else is loopback, local, site-local, multicast, or not given out
+
+# Written out rather than asked of ipaddress.is_global, whose answers differ between releases of Python.
+_REFUSED_V4 = tuple(
+    ipaddress.IPv4Network(network)
+    for network in (
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # carrier-grade NAT
+        "127.0.0.0/8",
+        "169.254.0.0/16",  # link-local: a cloud's metadata
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",  # documentation, as are 198.51.100 and 203.0.113
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, broadcast
+    )
+)
 _REFUSED_V6 = tuple(
     ipaddress.IPv6Network(network)
     for network in (
-        "::/96",  # IPv4-compatible, long dead
-        "64:ff9b:1::/48",  # NAT64, local use
-        "2001::/32",  # Teredo: wraps any IPv4 address
+        "2001::/23",  # Teredo, which wraps any IPv4 address, ORCHID and other protocols
+        "2001:db8::/32",  # documentation
         "2002::/16",  # 6to4: wraps any IPv4 address
-        "fec0::/10",  # site-local
+        "3fff::/20",  # documentation
     )
 )
 
@@ -74,7 +98,7 @@ class Outbound:
         """Is this a URL that we would open now? Raises AddressRefused (permanent), or MediaUnreachable when the name
         cannot be resolved."""
         parts = _parse(url)
-        _resolve(parts.host, parts.port, self._allowed)
+        _resolve(parts.host, parts.port, self._allowed, time.monotonic() + _STEP_S)
 
     def fetch(self, url: str, to: Path, max_bytes: int, timeout_s: float) -> Fetched:
         """Stream a GET into `to`; redirects are followed, each hop checked. Raises AddressRefused, MediaUnreachable
@@ -113,7 +137,10 @@ class Outbound:
         with self._open("GET", parts, sent, None, until) as answer:
             headers = _headers(answer)
             if answer.status in (301, 302, 303, 307, 308) and "location" in headers:
-                return urljoin(url, headers["location"])
+                try:
+                    return urljoin(url, headers["location"])
+                except ValueError as error:
+                    raise MediaUnreachable(f"{parts.host} redirects to nowhere", permanent=True) from error
             if answer.status != 200:
                 raise MediaUnreachable(f"{parts.host} answered {answer.status}", permanent=answer.status in _GONE)
             if headers.get("content-encoding", "identity") != "identity":
@@ -121,7 +148,10 @@ class Outbound:
             announced = headers.get("content-length", "0")
             if announced.isdigit() and int(announced) > max_bytes:
                 raise MediaTooLarge(f"the file has {int(announced):,} bytes; the limit is {max_bytes:,}")
-            size = _save(answer, to, max_bytes)
+            try:
+                size = _save(answer, to, max_bytes)
+            except OSError as error:
+                raise MediaUnreachable(f"the download cannot be stored ({error.strerror})", permanent=False) from error
             return Fetched(size, headers.get("content-type", ""), url)
 
     @contextlib.contextmanager
@@ -140,8 +170,15 @@ class Outbound:
             except httpcore.TimeoutException as error:
                 raise MediaUnreachable(f"{parts.host} did not answer in time", permanent=False) from error
             except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError) as error:
-                kind = "certificate or TLS error" if "ssl" in str(error).lower() else "connection failed"
-                raise MediaUnreachable(f"{parts.host}: {kind} ({error})"[:300], permanent=False) from error
+                raise MediaUnreachable(f"{parts.host}: {_what_failed(error)}", permanent=False) from error
+
+
+def _what_failed(error: Exception) -> str:
+    """A protocol error's own words may quote what the other side sent; the operating system's and OpenSSL's do not."""
+    if isinstance(error, httpcore.ProtocolError):
+        return "the answer broke off, or is not HTTP"
+    kind = "certificate or TLS error" if "ssl" in str(error).lower() else "connection failed"
+    return f"{kind} ({error})"[:200]
 
 
 class _Parts(msgspec.Struct, frozen=True):
@@ -186,15 +223,14 @@ def _parse(url: str) -> _Parts:
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 
-def _resolve(host: str, port: int, allowed: Networks) -> list[str]:
+def _resolve(host: str, port: int, allowed: Networks, until: float) -> list[str]:
     """Every address of the name, each of them allowed. One that is not refuses the whole name."""
     with contextlib.suppress(OSError):
         host = socket.inet_ntoa(socket.inet_aton(host))  # 2130706433, 0x7f.1, 0177.0.0.1: resolvers differ, we do not
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = _ask(host, port, min(until - time.monotonic(), _STEP_S))
     except (OSError, UnicodeError) as error:
         raise MediaUnreachable(f"{host} cannot be resolved", permanent=False) from error
-    addresses = list(dict.fromkeys(str(entry[4][0]).split("%")[0] for entry in found))
     for address in addresses:
         if not is_allowed(ipaddress.ip_address(address), allowed):
             raise AddressRefused(
@@ -204,14 +240,35 @@ def _resolve(host: str, port: int, allowed: Networks) -> list[str]:
     return addresses
 
 
+def _ask(host: str, port: int, timeout_s: float) -> list[str]:
+    """getaddrinfo knows no time-out of its own: a resolver that hangs costs a thread, not the caller's patience."""
+    answers: queue.SimpleQueue[list[str] | OSError | UnicodeError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            answers.put(list(dict.fromkeys(str(entry[4][0]).split("%")[0] for entry in found)))
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, name="resolve", daemon=True).start()
+    try:
+        answer = answers.get(timeout=max(0.001, timeout_s))
+    except queue.Empty:
+        raise TimeoutError(f"{host} was not resolved in time") from None
+    if isinstance(answer, list):
+        return answer
+    raise answer
+
+
 def is_allowed(address: Address, allowed: Networks = ()) -> bool:
     """Public, or in a network that the operator named. An IPv4 address in IPv6 clothes is judged as what it is."""
     inner = _unwrapped(address)
     if any(one.version == network.version and one in network for one in (address, inner) for network in allowed):
         return True
-    if isinstance(inner, ipaddress.IPv6Address) and any(inner in network for network in _REFUSED_V6):
-        return False
-    return inner.is_global and not inner.is_multicast and not inner.is_reserved and not inner.is_unspecified
+    if isinstance(inner, ipaddress.IPv4Address):
+        return not any(inner in network for network in _REFUSED_V4)
+    return inner in _PUBLIC_V6 and not any(inner in network for network in _REFUSED_V6)
 
 
 def _unwrapped(address: Address) -> Address:
@@ -239,11 +296,14 @@ class _Guard(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        addresses = _resolve(host, port, self._allowed)
+        addresses = _resolve(host, port, self._allowed, self._until)
         for turn, address in enumerate(addresses):
+            left = min(
+                _left(self._until, timeout), _STEP_S
+            )  # one address that swallows packets leaves time for the next
             try:
-                return _Timed(self._plain.connect_tcp(address, port, _left(self._until, timeout)), self._until)
-            except httpcore.ConnectError:
+                return _Timed(self._plain.connect_tcp(address, port, left), self._until)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if turn == len(addresses) - 1:
                     raise
         raise httpcore.ConnectError(f"{host} has no address")

@@ -1,7 +1,11 @@
 """The one door to the network: what it opens, what it refuses, and that nothing outlives its time."""
 
+import contextlib
 import ipaddress
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -197,6 +201,14 @@ def test_a_compressed_body_that_nobody_asked_for_is_refused(server: Server, tmp_
         "http://[2002:7f00:1::]/",
         "http://[2001:0:7f00:1::]/",
         "http://[2001:db8::1]/",
+        "http://[2001:20::1]/",  # ORCHID
+        "http://[3fff::1]/",  # documentation, since 2024
+        "http://[100::1]/",  # discard
+        "http://[4000::1]/",  # not given out
+        "http://192.88.99.1/",  # 6to4 relays
+        "http://192.0.0.9/",
+        "http://198.18.0.1/",
+        "http://255.255.255.255/",
     ],
 )
 def test_an_address_that_is_not_public_is_refused(url: str) -> None:
@@ -271,6 +283,72 @@ def test_a_name_that_nobody_knows_may_be_asked_again(monkeypatch: pytest.MonkeyP
     with pytest.raises(MediaUnreachable, match="cannot be resolved") as caught:
         Outbound().check("http://nobody.example/")
     assert not caught.value.permanent
+
+
+def test_a_resolver_that_hangs_does_not_outlive_the_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hung = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: hung.wait(30) and [])
+    with pytest.raises(MediaUnreachable) as caught:
+        Outbound().fetch("http://slow.example/", tmp_path / "f", 100, 0.2)
+    hung.set()
+    assert not caught.value.permanent
+
+
+def test_what_is_not_http_is_not_quoted(server: Server, tmp_path: Path) -> None:
+    server.scripts = [say(b"secret words of the other side\r\n\r\n")]
+    with pytest.raises(MediaUnreachable) as caught:
+        Outbound(LOOPBACK).fetch(server.url(), tmp_path / "f", 100, 5)
+    assert "secret" not in caught.value.message
+
+
+def test_a_redirect_to_nowhere_is_a_failure_like_any_other(server: Server, tmp_path: Path) -> None:
+    server.scripts = [say(b"HTTP/1.1 302 Go\r\nLocation: http://[\r\nContent-Length: 0\r\n\r\n")]
+    with pytest.raises(MediaUnreachable, match="nowhere"):
+        Outbound(LOOPBACK).fetch(server.url(), tmp_path / "f", 100, 5)
+
+
+def test_a_download_that_cannot_be_stored_may_be_tried_again(server: Server, tmp_path: Path) -> None:
+    server.scripts = [ok(b"here")]
+    with pytest.raises(MediaUnreachable, match="stored") as caught:
+        Outbound(LOOPBACK).fetch(server.url(), tmp_path / "no" / "such" / "f", 100, 5)
+    assert not caught.value.permanent
+
+
+def test_tls_speaks_the_name_of_the_url_to_the_address_that_was_checked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("making a certificate needs the openssl command")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=name.example"
+    made += f" -addext subjectAltName=DNS:name.example -keyout {key} -out {certificate}"
+    subprocess.run(made.split(), check=True, capture_output=True)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+    names: list[str | None] = []
+    tls.sni_callback = lambda _socket, name, _context: names.append(name)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        for _ in range(3):
+            conn, _ = listener.accept()
+            with conn, contextlib.suppress(OSError), tls.wrap_socket(conn, server_side=True) as wrapped:
+                wrapped.recv(65536)
+                ok(b"here")(wrapped)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    port = listener.getsockname()[1]
+    _answers(monkeypatch, [["127.0.0.1"]] * 3)
+    with pytest.raises(MediaUnreachable, match="certificate"):  # nobody vouches for it
+        Outbound(LOOPBACK).fetch(f"https://name.example:{port}/", tmp_path / "f", 100, 5)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert Outbound(LOOPBACK).fetch(f"https://name.example:{port}/", tmp_path / "f", 100, 5).size_bytes == 4
+    with pytest.raises(MediaUnreachable, match="certificate"):  # of another name
+        Outbound(LOOPBACK).fetch(f"https://other.example:{port}/", tmp_path / "f", 100, 5)
+    thread.join()
+    listener.close()
+    assert names == ["name.example", "name.example", "other.example"]
 
 
 def test_a_post_gives_the_answer_and_follows_no_redirect(server: Server) -> None:
