@@ -26,14 +26,11 @@ CLIENTS = 32
 def images(settings: Settings, jobs: int = 480) -> dict[str, object]:
     """(a), and (g) of the same run. Bare: the model's adapter called in a loop on decoded pictures, in batches."""
     bare = max(_bare_rate(settings, batch) for batch in (1, 8, 32))
-    one_model = {"CUSTOMHOUSE_INFERENCE_MODELS": "opennsfw"}
-    with rig.scratch(settings) as scratch:
-        one_model["CUSTOMHOUSE_CATEGORIES_FILE"] = str(scratch.home / "categories.toml")
-        with rig.running(settings, one_model) as running:
-            _only_nsfw(running)
-            _drive(running, CLIENTS * 2)  # warm
-            rate = _drive(running, jobs)
-            peak = running.peak_mb()
+    with rig.running(settings, is_one_model=True) as running:
+        _only_nsfw(running)
+        _drive(running, CLIENTS * 2)  # warm
+        rate = _drive(running, jobs)
+        peak = running.peak_mb()
     return {
         "bare_images_per_s": round(bare, 1),
         "jobs_per_s": round(rate, 1),
@@ -86,8 +83,7 @@ def accepts(settings: Settings, each: int = 300) -> dict[str, object]:
 def pickup(settings: Settings, jobs: int = 100) -> dict[str, object]:
     """(e): one prompt at a time into an idle box; from the commit of the job to the worker's claim of it, as their
     rows have it."""
-    one_model = {"CUSTOMHOUSE_INFERENCE_MODELS": "opennsfw"}
-    with rig.running(settings, one_model) as running:
+    with rig.running(settings) as running:
         house, lanes = running.house, Lanes(running.settings)
         org = house.db.write(_make_organisation)
         for number in range(jobs):

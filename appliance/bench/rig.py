@@ -33,8 +33,13 @@ label = "nsfw"
 threshold = 0.5
 [ai_adult_general]
 label = "AI Adult General"
-description = "Off."
+description = "Off; it names a model only so that health finds every step answered."
 icon = "flame"
+[[ai_adult_general.sources]]
+step = "vlm"
+model = "opennsfw"
+label = "nsfw"
+threshold = 0.5
 [underage]
 label = "Underage"
 description = "Off."
@@ -43,6 +48,11 @@ icon = "baby"
 label = "Text"
 description = "Blocklist and prohibition check."
 icon = "message-square"
+[[text.sources]]
+step = "text"
+model = "text-heads"
+label = "prohibited"
+threshold = 0.5
 """
 
 
@@ -62,31 +72,36 @@ class Rig(msgspec.Struct):
 
 
 @contextlib.contextmanager
-def scratch(base: Settings, environ: dict[str, str] | None = None) -> Generator[Settings]:
+def scratch(base: Settings, *, is_one_model: bool = False) -> Generator[Settings]:
     """Settings of an empty state directory that shares the weights of `base`; removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="customhouse-bench-") as folder:
         home = Path(folder)
         base.weights_dir.mkdir(parents=True, exist_ok=True)
         (home / "weights").symlink_to(base.weights_dir.resolve())
-        (home / "categories.toml").write_text(ONE_MODEL)
-        mine = {key: value for key, value in os.environ.items() if key != "CUSTOMHOUSE_CONFIG"}
-        yield settings_file.load(environ={**mine, **(environ or {}), "CUSTOMHOUSE_HOME": str(home)})
+        environ = {key: value for key, value in os.environ.items() if key != "CUSTOMHOUSE_CONFIG"}
+        if is_one_model:
+            (home / "categories.toml").write_text(ONE_MODEL)
+            environ["CUSTOMHOUSE_CATEGORIES_FILE"] = str(home / "categories.toml")
+        yield settings_file.load(environ={**environ, "CUSTOMHOUSE_HOME": str(home)})
 
 
 @contextlib.contextmanager
-def running(base: Settings, environ: dict[str, str] | None = None) -> Generator[Rig]:
+def running(base: Settings, *, is_one_model: bool = False) -> Generator[Rig]:
     """All three processes, ready. Raises CustomhouseError when they do not become so."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with scratch(base, environ) as settings:
+    with scratch(base, is_one_model=is_one_model) as settings:
         house = House(settings)
         key = house.db.write(
             lambda conn: keys.create(conn, house.pepper, organisations.get_or_create(conn, "bench").id, "bench")[1]
         )
-        supervisor = Supervisor(
-            settings, {"CUSTOMHOUSE_SERVER_PORT": str(port), "CUSTOMHOUSE_LOG_LEVEL": "error", **(environ or {})}
-        )
+        environ = {
+            "CUSTOMHOUSE_SERVER_PORT": str(port),
+            "CUSTOMHOUSE_LOG_LEVEL": "error",
+            "CUSTOMHOUSE_CATEGORIES_FILE": str(settings.categories_file),
+        }
+        supervisor = Supervisor(settings, environ)
         supervisor.start()
         watcher = threading.Thread(target=supervisor.watch, daemon=True)
         watcher.start()
@@ -101,12 +116,15 @@ def running(base: Settings, environ: dict[str, str] | None = None) -> Generator[
 
 def _wait(address: str, watcher: threading.Thread) -> None:
     until = time.monotonic() + _START_S
+    last = "nothing"
     while time.monotonic() < until and watcher.is_alive():
         with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{address}/health", timeout=2).status_code == 200:
+            answer = httpx.get(f"{address}/health", timeout=2)
+            if answer.status_code == 200:
                 return
+            last = answer.text
         time.sleep(0.1)
-    raise CustomhouseError("the benchmark's processes did not become ready; run with CUSTOMHOUSE_LOG_LEVEL=info")
+    raise CustomhouseError(f"the benchmark's processes did not become ready; health said {last[:500]}")
 
 
 def in_parallel(clients: int, each: Callable[[int], None]) -> float:
