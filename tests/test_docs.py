@@ -93,11 +93,15 @@ def test_every_category_and_what_answers_it_stands_in_the_readme() -> None:
 def _commands() -> Iterator[str]:
     for name, (path, _) in COMMANDS.items():
         module, attribute = path.split(":")
-        command = getattr(importlib.import_module(module), attribute)
-        if isinstance(command, click.Group):
-            yield from (f"{name} {inner}" for inner in command.commands)
-        else:
-            yield name
+        yield from _leaves(name, getattr(importlib.import_module(module), attribute))
+
+
+def _leaves(name: str, command: click.Command) -> Iterator[str]:
+    if not isinstance(command, click.Group):
+        yield name
+        return
+    for inner, below in command.commands.items():
+        yield from _leaves(f"{name} {inner}", below)
 
 
 def test_every_command_stands_in_the_readme() -> None:
