@@ -301,7 +301,8 @@ will run on the CPU, and health will say so. Install the toolkit and run this ag
   unpack_source "$version"
   # The build folder outlives an interruption, so that ninja goes on where it was.
   CMAKE_ARGS=$cmake_args PATH=$build/venv/bin:$PATH follow llama "$build/venv/bin/python" -m pip wheel -v --no-input \
-    --no-deps --no-index --no-build-isolation -C "build-dir=$build/$(basename "$folder")" -w "$build/out" "$build/source"
+    --no-deps --no-index --no-build-isolation --config-settings "build-dir=$build/$(basename "$folder")" \
+    -w "$build/out" "$build/source"
   run mkdir -p "$folder"
   run mv "$build/out/llama_cpp_python-$version-"*.whl "$folder/"
   run rm -rf "$build"
@@ -381,7 +382,7 @@ run_last() {
   fi
 }
 
-# Runs a long command: its output to a log, on the screen how far it is. Ends the script, with the log's end, if it fails.
+# Runs a long command: its output to a log, on the screen how far it is. If it fails, shows the log's end and ends.
 follow() { # follow LOG COMMAND…
   local log=$logs/$1.log
   shift
