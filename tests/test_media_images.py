@@ -3,6 +3,8 @@
 import contextlib
 import os
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -291,3 +293,36 @@ def test_a_closed_pool_says_so_and_leaves_no_process(tmp_path: Path) -> None:
 
 def _status(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/status").read_text().splitlines()
+
+
+def test_a_decoder_opens_no_path_and_no_connection_once_it_is_closed_in() -> None:
+    """In a process of its own, as the decoder does it; where the kernel has no Landlock there is nothing to show."""
+    script = """
+import socket, sys
+from appliance.media import sandbox
+import appliance.media.video
+sandbox.limit(256, 32)
+if not sandbox.close_files():
+    sys.exit(77)
+for attempt in (
+    lambda: open("/etc/hostname"),
+    lambda: open("/dev/shm/made", "w"),
+    lambda: socket.create_connection(("127.0.0.1", 9), 1),
+):
+    try:
+        attempt()
+    except PermissionError:
+        continue
+    except ConnectionRefusedError:  # kernels before 6.7 close files only
+        continue
+    sys.exit(1)
+try:
+    bytearray(600_000_000)
+except MemoryError:
+    sys.exit(0)
+sys.exit(2)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    if ended.returncode == 77:
+        pytest.skip("this kernel has no Landlock")
+    assert ended.returncode == 0, ended.stderr

@@ -2,6 +2,7 @@
 and can do nothing else: no network, no path to open, little memory. It is killed when it takes too long, and replaced.
 """
 
+import contextlib
 import os
 import socket
 import sys
@@ -21,6 +22,7 @@ def main(line: socket.socket, memory_mb: int) -> None:
 
     cv2.setNumThreads(1)
     _warm_up()
+    _silence_libraries()
     # 3. from here on it only gets less
     sandbox.limit(memory_mb, open_files=32)
     sandbox.close_files()
@@ -52,6 +54,14 @@ def main(line: socket.socket, memory_mb: int) -> None:
         pipe.tell(line, said)
 
 
+def _silence_libraries() -> None:
+    """What libpng or libtiff have to say of a file may quote it; a traceback of ours does not."""
+    sys.stderr = os.fdopen(os.dup(2), "w")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
 def _warm_up() -> None:
     """Once through what loads or allocates lazily, so that it is there before the door closes."""
     import cv2
@@ -64,4 +74,5 @@ def _warm_up() -> None:
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
+    with contextlib.suppress(ConnectionError):  # the parent is gone; nobody is left to tell
+        main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
