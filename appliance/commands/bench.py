@@ -24,7 +24,7 @@ BENCHES = {
     "pickup": ("(e) idle pickup, submit to claim", "appliance.bench.jobs:pickup"),
     "clip": ("(f) 60 s 720p clip ÷ PyAV keyframe-only decode", "appliance.bench.video:clip"),
 }
-GPU = ("on a GPU: absolute figures", "appliance.bench.judges:gpu")
+GPU = ("on a GPU: absolute figures", "appliance.bench.gpu:run")
 
 
 @click.command()

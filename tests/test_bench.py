@@ -1,0 +1,52 @@
+"""The benchmarks run and report; how fast is not a test's business."""
+
+import importlib
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from appliance.bench import gpu, jobs
+from appliance.commands.bench import BENCHES, GPU
+from appliance.errors import CustomhouseError
+from appliance.settings import Settings
+
+WEIGHTS = os.environ.get("CUSTOMHOUSE_TEST_WEIGHTS")
+
+
+@pytest.fixture
+def fetched(settings: Settings) -> Settings:
+    if WEIGHTS is None:
+        pytest.skip("CUSTOMHOUSE_TEST_WEIGHTS is not set; ./install.sh test sets it")
+    home = settings.home
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "weights").exists():
+        (home / "weights").symlink_to(Path(WEIGHTS).resolve())
+    return msgspec.structs.replace(settings)
+
+
+@pytest.mark.parametrize("path", [path for _, path in [*BENCHES.values(), GPU]])
+def test_every_benchmark_that_is_named_is_there(path: str) -> None:
+    module, function = path.split(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_accepts_are_counted_beside_hueys(settings: Settings) -> None:
+    figures = jobs.accepts(settings, each=3)
+    assert {"accepts_per_s", "huey_enqueues_per_s", "ratio", "p99_ms"} <= figures.keys()
+
+
+@pytest.mark.weights
+def test_classifiers_name_the_device_that_they_ran_on(fetched: Settings) -> None:
+    figures = gpu.classifiers(fetched, batches=(1,), seconds=0.05)
+    assert set(figures) == {"opennsfw", "image-safety-s", "nsfwjs"}
+    assert all(one["device"] and one["images_per_s_batch_1"] for one in figures.values())
+
+
+@pytest.mark.weights
+def test_the_gpus_figures_are_refused_where_nothing_runs_on_one(fetched: Settings) -> None:
+    if any(str(one["device"]).startswith("cuda") for one in gpu.classifiers(fetched, (1,), 0.01).values()):
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(CustomhouseError, match="no classifier runs on CUDA"):
+        gpu.run(fetched)
