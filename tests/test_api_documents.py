@@ -70,6 +70,19 @@ def test_every_refusal_is_documented_with_the_envelope_and_its_own_status(operat
                     assert list(example["value"]) == ["error", "message", "statusCode", "request_id"]
 
 
+def test_examples_are_whole_and_the_same_for_every_application_of_a_process(
+    document: dict[str, Any], house: House
+) -> None:
+    """2026-11-21: nulls were dropped from the examples, and a second application's lost their names."""
+    job = document["paths"]["/api/v1/job/{job_id}"]["get"]["responses"]["200"]["content"]["application/json"]
+    assert list(job["examples"]) == ["passed", "rejected", "failed"]
+    assert job["examples"]["failed"]["value"]["is_prohibited"] is None
+    from appliance.api.app import create_app
+
+    with TestClient(create_app(house)) as another:
+        assert another.get("/schema/openapi.json").json() == document
+
+
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     for name in re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)):
         assert name in document["components"]["schemas"]

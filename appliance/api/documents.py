@@ -12,7 +12,6 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import (
     Example,
     OpenAPIMediaType,
-    OpenAPIResponse,
     OpenAPIType,
     Operation,
     RequestBody,
@@ -66,6 +65,14 @@ class Entry(msgspec.Struct, frozen=True):
     is_json_only: bool = False
     is_open: bool = False
     """No key is needed."""
+
+
+@dataclass
+class _Shown(Example):
+    """An example shown as it is: the framework's would lose its nulls, and carry the name that it stands under."""
+
+    def to_schema(self) -> dict[str, Any]:
+        return {"summary": self.summary, "value": self.value}
 
 
 ERRORS = {
@@ -122,7 +129,7 @@ def _response(answer: Answer) -> ResponseSpec:
         description=answer.description,
         media_type=answer.media_type,
         generate_examples=False,
-        examples=[Example(id=name, summary=name, value=value) for name, value in answer.examples.items()] or None,
+        examples=[_Shown(id=name, summary=name, value=value) for name, value in answer.examples.items()] or None,
     )
 
 
@@ -136,7 +143,7 @@ def _refusals(codes: tuple[str, ...], scope: str | None) -> dict[int, ResponseSp
             description=_REASON[status],
             generate_examples=False,
             examples=[
-                Example(
+                _Shown(
                     id=code,
                     summary=code,
                     value={
@@ -168,24 +175,15 @@ def _operation_with(entry: Entry) -> type[Operation]:
             self.request_body = body
             if "INVALID_REQUEST" not in entry.errors and self.responses:
                 self.responses.pop("400", None)  # the framework's own, in a form that we never answer
-            for example in _examples(self):
-                example.id = None  # it has named the example; the specification knows no such member
 
     return WithBody
-
-
-def _examples(operation: Operation) -> list[Example]:
-    answers = [answer for answer in (operation.responses or {}).values() if isinstance(answer, OpenAPIResponse)]
-    contents = [content for answer in answers for content in (answer.content or {}).values()]
-    examples = [example for content in contents for example in (content.examples or {}).values()]
-    return [example for example in examples if isinstance(example, Example)]
 
 
 def _body(entry: Entry) -> RequestBody | None:
     if not entry.fields:
         return None
     text = [field for field in entry.fields if not field.is_file]
-    examples = {name: Example(summary=name, value=value) for name, value in entry.examples.items()}
+    examples = {name: _Shown(summary=name, value=value) for name, value in entry.examples.items()}
     content = {"application/json": OpenAPIMediaType(schema=_schema(text, entry), examples={**examples} or None)}
     if not entry.is_json_only:
         content["multipart/form-data"] = OpenAPIMediaType(schema=_schema(list(entry.fields), entry))
