@@ -59,11 +59,18 @@ def test_a_damaged_picture_is_its_own_problem(house: Settings):
     model.close()
 
 
-def test_batches_answer_as_single_pictures_do(house: Settings):
-    model = runtime.open_model(house, described(house))
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("batch", ["N", 4])
+def test_batches_answer_as_single_pictures_do(house: Settings, threads: int, batch: int | str):
+    tinyonnx.install(house.home, house.models_dir, "tiny", tinyonnx.graph(batch=batch))
+    model = runtime.open_model(replace(house, inference=Inference(threads=threads)), described(house))
     levels = [picture(level) for level in range(0, 250, 10)]
-    together = [answer.scores for answer in model.answer(levels)]
-    assert together == [model.answer([level])[0].scores for level in levels]
+    levels[7] = Pixels(8, 8, b"damaged")
+    assert model.max_batch == 4 * threads
+    together = model.answer(levels)
+    assert [answer.scores for answer in together] == [model.answer([level])[0].scores for level in levels]
+    assert [answer.problem is None for answer in together].index(False) == 7
+    assert model.answer([]) == []
     model.close()
 
 

@@ -49,7 +49,7 @@ def picture(level: int, side: int = 8) -> Pixels:
     return Pixels(side, side, bytes([level]) * (side * side * 3))
 
 
-def graph(work: int = 0, inverted: bool = False) -> bytes:
+def graph(work: int = 0, inverted: bool = False, batch: int | str = "N") -> bytes:
     """[N,3,8,8] → [N,2]: 1 − mean and mean, or the other way round."""
     sides, offsets = ([1.0, -1.0], [0.0, 1.0]) if inverted else ([-1.0, 1.0], [1.0, 0.0])
     constants = [
@@ -95,8 +95,8 @@ def graph(work: int = 0, inverted: bool = False) -> bytes:
     whole = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", 3, 8, 8])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 2])],
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [batch, 3, 8, 8])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch, 2])],
         constants,
     )
     model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
