@@ -127,7 +127,11 @@ check_tools() {
   find_python quietly || packages+=(python3 python3-venv)
   [[ -z $python ]] || "$python" -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
   command -v npm >/dev/null || packages+=(npm) # two of the starter models come from npm
-  find_wheel || { command -v cc && command -v c++; } >/dev/null || packages+=(build-essential)
+  if ! find_wheel; then
+    { command -v cc && command -v c++; } >/dev/null || packages+=(build-essential)
+  elif [[ -z $python ]] || ! "$python" -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null; then
+    packages+=(libgomp1) # what the compiler would bring along
+  fi
   ((${#packages[@]})) || return 0
   local get="apt-get install -y ${packages[*]}"
   if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
