@@ -49,9 +49,8 @@ def own(tmp_path: Path) -> Iterator[Process]:
     home.mkdir()
     tinyonnx.install(home, models, "tiny")
     tinyonnx.install(home, models, "slow", tinyonnx.graph(work=3000))
-    process = Process(home, models, CUSTOMHOUSE_INFERENCE_MODELS="tiny,slow")
-    yield process
-    process.close()
+    with Process(home, models, CUSTOMHOUSE_INFERENCE_MODELS="tiny,slow") as process:
+        yield process
 
 
 def named(process: Process, name: str) -> ModelStatus:
@@ -306,11 +305,12 @@ def test_systemd_hears_that_it_is_ready_once_the_models_are_loaded(tmp_path: Pat
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
         ear.bind(str(tmp_path / "notify"))
         ear.settimeout(10)
-        process = Process(home, models, NOTIFY_SOCKET=str(tmp_path / "notify"), CUSTOMHOUSE_INFERENCE_MODELS="tiny")
-        assert ear.recv(100) == b"READY=1"
-        assert named(process, "tiny").state is ModelState.READY
-        assert process.close() == 0
+        environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "CUSTOMHOUSE_INFERENCE_MODELS": "tiny"}
+        with Process(home, models, **environ) as process:
+            assert ear.recv(100) == b"READY=1"
+            assert named(process, "tiny").state is ModelState.READY
         assert ear.recv(100) == b"STOPPING=1"
+        assert process.popen.returncode == 0
 
 
 # --- real weights ----------------------------------------------------------------------------------------------------
@@ -325,9 +325,8 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         pytest.skip("CUSTOMHOUSE_TEST_WEIGHTS is not set; ./install.sh test sets it")
     home = tmp_path_factory.mktemp("starter")
     (home / "weights").symlink_to(Path(WEIGHTS).resolve())
-    process = Process(home, CUSTOMHOUSE_INFERENCE_MODELS="opennsfw,image-safety-s,nsfwjs,faces-age")
-    yield process
-    process.close()
+    with Process(home, CUSTOMHOUSE_INFERENCE_MODELS="opennsfw,image-safety-s,nsfwjs,faces-age") as process:
+        yield process
 
 
 def photograph(path: Path) -> Pixels:

@@ -150,13 +150,21 @@ class Process:
                 if self.popen.poll() is not None:
                     raise RuntimeError(self.said()) from None
                 time.sleep(0.02)
-        raise RuntimeError("the model process did not start within a minute")
+        self.popen.kill()
+        raise RuntimeError(f"the model process did not start within a minute: {self.said()}")
 
     def said(self) -> str:
         """Its standard error, once it has ended."""
         return self.popen.communicate()[1].decode()
 
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> int:
+        """Its exit status."""
         self.models.close()
         if self.popen.poll() is None:
             self.popen.terminate()
