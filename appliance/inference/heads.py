@@ -111,6 +111,13 @@ class TextHeads:
         self._weights = np.array([head.weights for head in heads.labels.values()], np.float32)
         self._bias = np.array([head.bias for head in heads.labels.values()], np.float32)
         session = self._embedder.session
+        size = session.outputs[0].shape[-1]
+        if size != self._weights.shape[1]:
+            self._embedder.close()
+            raise Misconfigured(
+                f"{folder / HEADS}: made for vectors of {self._weights.shape[1]}, but {MODEL} gives {size}; "
+                "make it anew with: customhouse train heads"
+            )
         self.device, self.shortfall, self.memory_bytes = session.device, session.shortfall, session.memory_bytes
         self.max_batch = max_batch
 
