@@ -205,7 +205,8 @@ def text_category(settings: Settings) -> categories.Category:
 
 
 def heads(**scores: float) -> dict[str, Answer]:
-    return {"text-heads": Answer(scores={label.replace("_", "/"): value for label, value in scores.items()})}
+    labels = ("prohibited", "sexual", "violence", "violence/graphic", "self-harm", "hate")
+    return {"text-heads": Answer(scores=dict.fromkeys(labels, 0.0) | scores)}
 
 
 def test_a_text_over_the_heads_threshold_is_refused_with_the_category_in_plain_words(settings: Settings) -> None:
@@ -217,7 +218,7 @@ def test_a_judge_that_is_named_decides_too_and_its_words_are_the_reason(settings
     answers = heads(prohibited=0.01) | {"judge": Answer(scores={"prohibited": 0.9}, reason="It asks for harm.")}
     found = prompts.decide(text_category(settings), "judge", answers, "en")
     assert (found.is_prohibited, found.reason) == (True, "It asks for harm.")
-    assert [score.model for score in found.scores] == ["text-heads", "judge"]
+    assert [score.model for score in found.scores if score.is_over] == ["judge"]
 
 
 def test_a_judge_that_could_not_answer_fails_the_prompt(settings: Settings) -> None:
