@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,22 +39,25 @@ def write(out: Path, trained: Trained, report: Report, embed: Embed) -> None:
         heads = train.encoded(trained.heads)
         (out / HEADS).write_bytes(heads)
         (out / "golden.json").write_text(_golden(trained, embed), encoding="utf-8")
-        (out / "README.md").write_text(markdown(report), encoding="utf-8")
+        notes = str(tomllib.loads(upper).get("notes", "")).strip()
+        (out / "README.md").write_text(markdown(report, notes), encoding="utf-8")
         manifest.write_text(upper + MARKER + _lower(heads, report), encoding="utf-8")
     except OSError as error:
         raise Misconfigured(f"{out}: {error.strerror}: {error.filename}") from error
 
 
-def markdown(report: Report) -> str:
-    """README.md: the figures, as tables."""
+def markdown(report: Report, notes: str = "") -> str:
+    """README.md: the figures, as tables, after what the manifest notes of them."""
     left_out = ", ".join(f"`{label}` ({count})" for label, count in report.left_out.items()) or "none"
     thresholds = ", ".join(f"`{label}` {limit:.3f}" for label, limit in report.thresholds.items())
     return f"""\
 # Text heads: what was measured
 
 Written by `customhouse train heads`; the same files, templates and versions give the same heads, byte for byte. The
-ends of the 95 % interval stand in brackets. No figure is of texts that the heads in question had learnt from. That is not
-the same as independent: see the section on development sets.
+ends of the 95 % interval stand in brackets. No figure is of texts that the heads in question had learnt from, but not
+every figure is independent of choices that were made: see the development sets below.
+
+{notes}
 
 Labels without a head, because fewer than {train.FEWEST} texts carry them: {left_out}.
 
