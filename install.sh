@@ -243,6 +243,7 @@ provide_llama() {
   fi
   install_into_venv llama-install --no-deps --no-index --force-reinstall "$wheel"
   check_llama
+  keep_wheel
   mark_done llama "$(identity "$wheel")"
 }
 
@@ -259,6 +260,17 @@ print("gpu" if llama_cpp.llama_supports_gpu_offload() else "cpu")' 2>"$logs/llam
   is then built for this machine"
   fi
   [[ $device != cuda || $answer == gpu ]] || say "this llama-cpp-python has no CUDA: the judges will run on the CPU"
+}
+
+# One that was lent by CUSTOMHOUSE_WHEELS is needed again when that is not set.
+keep_wheel() {
+  local folder
+  folder=$(wheel_folder)
+  [[ $wheel != "$folder"/* ]] || return 0
+  run mkdir -p "$folder"
+  run cp "$wheel" "$folder/half"
+  run mv "$folder/half" "$folder/$(basename "$wheel")"
+  wheel=$folder/$(basename "$wheel")
 }
 
 identity() { if [[ -f $1 ]]; then stat -c '%n %s %Y' "$1"; fi; }

@@ -104,6 +104,13 @@ def test_run_again_it_installs_nothing(checkout: Checkout) -> None:
     assert checkout.calls == checkout.runs
 
 
+def test_a_wheel_that_was_lent_is_kept(checkout: Checkout) -> None:
+    checkout.install("try")
+    shutil.rmtree(checkout.wheels)
+    assert checkout.install("try", CUSTOMHOUSE_WHEELS="").returncode == 0
+    assert checkout.calls == checkout.runs
+
+
 def test_models_named_are_fetched_beside_the_starter_set(checkout: Checkout) -> None:
     checkout.install("try", "--models", "qwen3guard-0.6b,qwen3-vl-2b")
     assert checkout.runs[:2] == ["run models fetch", "run models fetch qwen3guard-0.6b qwen3-vl-2b"]
