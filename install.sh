@@ -234,17 +234,14 @@ fetch_weights() {
 # --- llama-cpp-python: PyPI has its source only, so it is built once and the wheel is kept ----------------------------
 
 provide_llama() {
-  if ! find_wheel; then
-    build_wheel
-  elif is_done llama "$(identity "$wheel")"; then
-    return
-  else
+  find_wheel || build_wheel
+  if ! is_done llama "$(identity "$wheel")"; then
     step "llama-cpp-python: ${wheel#"$root/"}"
+    install_into_venv llama-install --no-deps --no-index --force-reinstall "$wheel"
+    check_llama
+    mark_done llama "$(identity "$wheel")"
   fi
-  install_into_venv llama-install --no-deps --no-index --force-reinstall "$wheel"
-  check_llama
   keep_wheel
-  mark_done llama "$(identity "$wheel")"
 }
 
 # A wheel from another machine may need a library, or a processor, that this one lacks: better said here than by infer.
@@ -273,7 +270,7 @@ keep_wheel() {
   wheel=$folder/$(basename "$wheel")
 }
 
-identity() { if [[ -f $1 ]]; then stat -c '%n %s %Y' "$1"; fi; }
+identity() { if [[ -f $1 ]]; then sha256sum <"$1"; fi; }
 
 # Sets wheel to one that fits: of this version, for this device, compiled for a processor like this one.
 find_wheel() {
