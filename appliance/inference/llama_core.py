@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from appliance.errors import Misconfigured, ModelRefused
 
-# Said before libgomp is loaded, which reads it then. Threads that wait for one another hundreds of times a token would
-# spin, and beside any other load on the machine keep the one they wait for from running: 128 tokens took 6.3 s where
-# sleeping threads took 0.9 s (2 cores, 2 other busy processes).
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Said before libgomp is loaded, which reads it then. llama.cpp's threads wait for one another hundreds of times a
+# token; by default they spin, and beside other load keep the one they wait for from running. One token and 128 tokens
+# of the 135M model on 2 cores: alone 7 ms and .29 s; beside 2 busy processes 17 ms and .6 s with this, up to 940 ms and
+# 6 s by default. Threads that sleep at once (OMP_WAIT_POLICY=passive) take 20 ms a token when alone.
+os.environ.setdefault("GOMP_SPINCOUNT", "200")
 
 import llama_cpp.llama_cpp as lib
 import llama_cpp.mtmd_cpp as mtmd
