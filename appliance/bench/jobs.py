@@ -58,7 +58,7 @@ def accepts(settings: Settings, each: int = 300) -> dict[str, object]:
             with lock:
                 waits.extend(mine)
 
-        enqueue = default_enqueue(scratch.home / "huey-default.db")
+        enqueue, close = default_enqueue(scratch.home / "huey-default.db")
 
         def put(_: int) -> None:
             for number in range(each):
@@ -69,6 +69,7 @@ def accepts(settings: Settings, each: int = 300) -> dict[str, object]:
         for _ in range(3):
             ours.append(CLIENTS * each / rig.in_parallel(CLIENTS, accept))
             theirs.append(CLIENTS * each / rig.in_parallel(CLIENTS, put))
+        close()
         house.close()
     mine, huey = statistics.median(ours), statistics.median(theirs)
     return {
