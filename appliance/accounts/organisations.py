@@ -21,6 +21,12 @@ class Organisation(msgspec.Struct, frozen=True):
     status: Standing
     status_reason: str | None
     created_at: int
+    plan: str = "standard"
+    requests_per_minute: int | None = None
+    """None, here and below: what the plan says, else the settings."""
+    burst_per_second: int | None = None
+    charge_method: str | None = None
+    retain_prompts_days: int | None = None
 
 
 def create(conn: Connection, name: str) -> Organisation:
@@ -88,4 +94,9 @@ def _organisation(row: Row) -> Organisation:
         status=Standing(row["status"]),
         status_reason=row["status_reason"],
         created_at=row["created_at"],
+        plan=row["plan"],
+        requests_per_minute=row["requests_per_minute"],
+        burst_per_second=row["burst_per_second"],
+        charge_method=row["charge_method"],
+        retain_prompts_days=row["retain_prompts_days"],
     )

@@ -42,6 +42,8 @@ class Submission(msgspec.Struct, frozen=True):
     webhook_url: str | None = None
     origin: str = "stars"
     request_id: str | None = None
+    batch_id: str | None = None
+    batch_key: str | None = None
 
 
 class Plan(msgspec.Struct, frozen=True):

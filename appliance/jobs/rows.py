@@ -30,6 +30,10 @@ class JobRow(msgspec.Struct, frozen=True):
     created_at: int
     started_at: int | None
     completed_at: int | None
+    batch_id: str | None = None
+    batch_key: str | None = None
+    gpu_ms: int = 0
+    tokens: int = 0
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -90,8 +94,9 @@ def insert_job(
 ) -> None:
     conn.execute(
         """
-        INSERT INTO job (id, org_id, key_id, kind, origin, request_id, plan, webhook_url, total, created_at)
-        VALUES (:id, :org, :key, :kind, :origin, :request, :plan, :webhook, :total, :now)
+        INSERT INTO job (id, org_id, key_id, kind, origin, request_id, plan, webhook_url, batch_id, batch_key, total,
+            created_at)
+        VALUES (:id, :org, :key, :kind, :origin, :request, :plan, :webhook, :batch, :batch_key, :total, :now)
         """,
         {
             "id": job_id,
@@ -102,6 +107,8 @@ def insert_job(
             "request": sub.request_id,
             "plan": msgspec.json.encode(plan).decode(),
             "webhook": sub.webhook_url,
+            "batch": sub.batch_id,
+            "batch_key": sub.batch_key,
             "total": total,
             "now": now,
         },

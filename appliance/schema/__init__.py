@@ -23,3 +23,13 @@ def m001_initial(db: sqlite_utils.Database) -> None:
 @migrations()
 def m002_keyword_version(db: sqlite_utils.Database) -> None:
     _run(db, "002_keyword_version.sql")
+
+
+@migrations()
+def m003_accounts(db: sqlite_utils.Database) -> None:
+    _run(db, "003_accounts.sql")
+
+
+@migrations()
+def m008_ledger(db: sqlite_utils.Database) -> None:
+    _run(db, "008_ledger.sql")

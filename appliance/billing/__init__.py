@@ -1,0 +1,1 @@
+"""Money: the ledger, prices and charges, and the operator's own Stripe account."""
