@@ -16,7 +16,7 @@ from litestar.openapi.spec import Components, License, SecurityScheme
 
 from appliance import __version__, settings
 from appliance import log as logs
-from appliance.api import account, health, jobs, moderate, page, progress, webhooks
+from appliance.api import account, health, jobs, moderate, page, progress, refusals, webhooks
 from appliance.api.condition import Condition
 from appliance.api.door import Door
 from appliance.api.errors import answer
@@ -127,7 +127,8 @@ def _openapi() -> OpenAPIConfig:
         description=_ABOUT,
         license=License(name="Apache-2.0", identifier="Apache-2.0"),
         components=Components(
-            security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", description="Your API key.")}
+            security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", description="Your API key.")},
+            responses=refusals.components(),
         ),
         openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, after_request=refuse_unknown),
         render_plugins=[_Page(path="/"), JsonRenderPlugin(), YamlRenderPlugin()],

@@ -1,34 +1,34 @@
 """How the routes are guarded and documented: what is said of each beside what its handler's signature says.
 
-An `Entry` stands for one route; `operation` turns it into the decorator's arguments. Bodies are written here because
-a submission may be multipart, urlencoded or JSON alike, which no signature can say.
+An `Entry` stands for one route; `operation` turns it into the decorator's arguments. Bodies and query parameters are
+written here, because a submission may be multipart, urlencoded or JSON alike, which no signature can say.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from litestar.openapi import spec
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import (
-    Example,
+    OpenAPIHeader,
     OpenAPIMediaType,
+    OpenAPIResponse,
     OpenAPIType,
     Operation,
+    Parameter,
     RequestBody,
     Schema,
 )
 
+from appliance.api import refusals, shapes
 from appliance.api.auth import recognised
+from appliance.api.refusals import Shown
+from appliance.api.shapes import Field
 
+__all__ = ["SUBMISSION", "Answer", "Entry", "Field", "Link", "operation"]
 
-class ErrorBody(msgspec.Struct, omit_defaults=True):
-    """Every error, on every route."""
-
-    error: str
-    message: str
-    statusCode: int
-    request_id: str
-    details: list[dict[str, str]] | None = None
+SUBMISSION = ("INVALID_REQUEST", "PAYMENT_REQUIRED", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA")
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -39,13 +39,15 @@ class Answer(msgspec.Struct, frozen=True):
     media_type: str = "application/json"
 
 
-class Field(msgspec.Struct, frozen=True):
-    name: str
-    description: str
-    is_required: bool = False
-    is_file: bool = False
-    kind: OpenAPIType = OpenAPIType.STRING
-    longest: int | None = None
+class Link(msgspec.Struct, frozen=True):
+    """What can be asked next with what was answered: an OpenAPI link."""
+
+    to: str
+    """The other route's `Entry.id`."""
+    parameters: dict[str, str] = {}
+    """Its parameter → where the value stands: "$response.body#/job_id", "$request.path.id"."""
+    description: str = ""
+    body: dict[str, Any] | None = None
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -59,57 +61,31 @@ class Entry(msgspec.Struct, frozen=True):
     also: tuple[Answer, ...] = ()
     """Other answers that are no errors of the envelope."""
     errors: tuple[str, ...] = ()
+    """Codes beside those that every route with a key may answer, and those that follow from what stands below."""
+    messages: dict[str, str] = {}
+    """Code → the example of its message on this route, where the general one would mislead."""
+    query: tuple[Field, ...] = ()
     fields: tuple[Field, ...] = ()
+    body: Any = None
+    """A type that is the whole body, as JSON: instead of `fields`, where those cannot say it."""
     examples: dict[str, Any] = {}
     """Of the request body, as JSON."""
     is_json_only: bool = False
+    is_body_optional: bool = False
+    has_idempotency: bool = False
+    """It takes an Idempotency-Key."""
+    headers: dict[str, str] = {}
+    """Of the answer: name → description, beside those that every answer has."""
+    links: tuple[Link, ...] = ()
     is_open: bool = False
     """No key is needed."""
-
-
-@dataclass
-class _Shown(Example):
-    """An example shown as it is: the framework's would lose its nulls, and carry the name that it stands under."""
-
-    def to_schema(self) -> dict[str, Any]:
-        return {"summary": self.summary, "value": self.value}
-
-
-ERRORS = {
-    "INVALID_REQUEST": (400, "prompt must not be empty"),
-    "UNAUTHORIZED": (401, "Invalid API key"),
-    "FORBIDDEN": (403, "Organization disabled"),
-    "ACCOUNT_TERMINATED": (403, "This account has been terminated; contact the operator of this service"),
-    "JOB_NOT_FOUND": (404, "Job not found"),
-    "PAYLOAD_TOO_LARGE": (413, "image_file is over 10 MB"),
-    "UNSUPPORTED_MEDIA": (415, "Send multipart/form-data, application/x-www-form-urlencoded or application/json"),
-    "INTERNAL_ERROR": (500, "Something failed on this side; the operator finds it in the log under this request_id"),
-    "SERVICE_UNAVAILABLE": (
-        503,
-        "Too many jobs are waiting (server.max_pending_jobs); nothing was accepted. Try again",
-    ),
-}
-"""Code → status and an example of its message."""
-
-_KEYED = ("UNAUTHORIZED", "FORBIDDEN", "ACCOUNT_TERMINATED", "INTERNAL_ERROR", "SERVICE_UNAVAILABLE")
-SUBMISSION = ("INVALID_REQUEST", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA")
-_REASON = {
-    400: "The request is not valid.",
-    401: "The key is missing, malformed, unknown, revoked or expired. `WWW-Authenticate: Bearer`.",
-    403: "The key lacks the scope, or its account was closed.",
-    404: "There is no such job in this account.",
-    413: "The body, the file or a field is too large.",
-    415: "The body is of a type that is not read here.",
-    500: "A fault of this side.",
-    503: "Not now: the database, the disk, the queue or the models. `Retry-After` says when to try again.",
-}
 
 
 def operation(entry: Entry) -> dict[str, Any]:
     """The arguments of a route's decorator: its guard and scope, and what the document says of it, from one source."""
     scope = f" Scope: `{entry.scope}`." if entry.scope else ""
     responses = {answer.status: _response(answer) for answer in (entry.answer, *entry.also)}
-    responses |= _refusals(entry.errors if entry.is_open else (*entry.errors, *_KEYED), entry.scope)
+    responses |= refusals.documented(_codes(entry), entry.scope, entry.messages)
     return {
         "guards": [] if entry.is_open else [recognised],
         "opt": {"scope": entry.scope},
@@ -123,85 +99,126 @@ def operation(entry: Entry) -> dict[str, Any]:
     }
 
 
+def _codes(entry: Entry) -> tuple[str, ...]:
+    return (
+        *(("INVALID_REQUEST",) if entry.query else ()),
+        *entry.errors,
+        *(refusals.IDEMPOTENT if entry.has_idempotency else ()),
+        *(() if entry.is_open else refusals.KEYED),
+    )
+
+
 def _response(answer: Answer) -> ResponseSpec:
     return ResponseSpec(
         data_container=answer.type,
         description=answer.description,
         media_type=answer.media_type,
         generate_examples=False,
-        examples=[_Shown(id=name, summary=name, value=value) for name, value in answer.examples.items()] or None,
+        examples=[Shown(id=name, summary=name, value=value) for name, value in answer.examples.items()] or None,
     )
-
-
-def _refusals(codes: tuple[str, ...], scope: str | None) -> dict[int, ResponseSpec]:
-    by_status: dict[int, list[str]] = {}
-    for code in codes:
-        by_status.setdefault(ERRORS[code][0], []).append(code)
-    return {
-        status: ResponseSpec(
-            data_container=ErrorBody,
-            description=_REASON[status],
-            generate_examples=False,
-            examples=[
-                _Shown(
-                    id=code,
-                    summary=code,
-                    value={
-                        "error": code,
-                        "message": _message(code, scope),
-                        "statusCode": status,
-                        "request_id": "req_0b6f1c1e-8f5e-4f0e-9a51-3a52f2a8c7d0",
-                    },
-                )
-                for code in found
-            ],
-        )
-        for status, found in sorted(by_status.items())
-    }
-
-
-def _message(code: str, scope: str | None) -> str:
-    if code != "FORBIDDEN":
-        return ERRORS[code][1]
-    return f"Missing required scope: {scope}" if scope else ERRORS[code][1]
 
 
 def _operation_with(entry: Entry) -> type[Operation]:
     body = _body(entry)
+    parameters = [_parameter(field, "query") for field in entry.query]
+    if entry.has_idempotency:
+        parameters.append(_parameter(_IDEMPOTENCY_KEY, "header"))
 
     @dataclass
     class WithBody(Operation):
         def __post_init__(self) -> None:
             self.request_body = body
-            if "INVALID_REQUEST" not in entry.errors and self.responses:
+            named = {parameter.name for parameter in parameters}
+            # A handler that also takes one as an argument has the framework describe it a second time.
+            own = [one for one in self.parameters or [] if isinstance(one, Parameter) and one.name not in named]
+            self.parameters = [*own, *parameters] or None
+            if "INVALID_REQUEST" not in _codes(entry) and self.responses:
                 self.responses.pop("400", None)  # the framework's own, in a form that we never answer
+            for status, response in (self.responses or {}).items():
+                if isinstance(response, OpenAPIResponse):
+                    response.headers = {**_headers(entry, int(status))}
+                    if int(status) == entry.answer.status and entry.links:
+                        response.links = {link.to: _link(link) for link in entry.links}
 
     return WithBody
 
 
+# --- what is sent ----------------------------------------------------------------------------------------------------
+
+_IDEMPOTENCY_KEY = Field(
+    "Idempotency-Key",
+    "Makes a repetition safe: within 24 hours the same key with the same body answers what was answered the first "
+    "time, with `Idempotent-Replayed: true`, and nothing is done again. With another body it is refused.",
+    shortest=1,
+    longest=255,
+    pattern="^[!-~]([ -~]*[!-~])?$",
+)
+
+
+def _parameter(field: Field, place: str) -> Parameter:
+    examples = {"example": Shown(summary="example", value=field.example)} if field.example is not None else None
+    return Parameter(
+        name=field.name,
+        param_in=place,
+        schema=shapes.of_field(field),
+        description=field.description,
+        required=field.is_required,
+        examples={**examples} if examples else None,
+    )
+
+
 def _body(entry: Entry) -> RequestBody | None:
-    if not entry.fields:
+    if not entry.fields and entry.body is None:
         return None
     text = [field for field in entry.fields if not field.is_file]
-    examples = {name: _Shown(summary=name, value=value) for name, value in entry.examples.items()}
-    content = {"application/json": OpenAPIMediaType(schema=_schema(text, entry), examples={**examples} or None)}
-    if not entry.is_json_only:
-        content["multipart/form-data"] = OpenAPIMediaType(schema=_schema(list(entry.fields), entry))
-        content["application/x-www-form-urlencoded"] = OpenAPIMediaType(schema=_schema(text, entry))
-    return RequestBody(content=content, required=True)
+    schema = shapes.of_fields(text) if entry.body is None else shapes.of_type(entry.body)
+    examples = {name: Shown(summary=name, value=value) for name, value in entry.examples.items()}
+    content = {"application/json": OpenAPIMediaType(schema=schema, examples={**examples} or None)}
+    if entry.body is None and not entry.is_json_only:
+        content["multipart/form-data"] = OpenAPIMediaType(schema=shapes.of_fields(list(entry.fields)))
+        content["application/x-www-form-urlencoded"] = OpenAPIMediaType(schema=schema)
+    return RequestBody(content=content, required=not entry.is_body_optional)
 
 
-def _schema(fields: list[Field], entry: Entry) -> Schema:
-    return Schema(
-        type=OpenAPIType.OBJECT,
-        properties={
-            field.name: Schema(
-                type=field.kind,
-                description=field.description,
-                max_length=field.longest,
-                content_media_type="application/octet-stream" if field.is_file else None,
-            )
-            for field in fields
-        },
-        required=[field.name for field in fields if field.is_required] or None,
+# --- what comes with an answer ---------------------------------------------------------------------------------------
+
+_WORD = Schema(type=OpenAPIType.STRING)
+_COUNT = Schema(type=OpenAPIType.INTEGER, minimum=0)
+_SECONDS = Schema(type=OpenAPIType.INTEGER, minimum=1)
+
+_REQUEST_ID = OpenAPIHeader(schema=_WORD, description="Yours if you sent one; what the operator searches the log for.")
+_RATE = {
+    "x-ratelimit-limit": OpenAPIHeader(schema=_COUNT, description="Requests a minute of the account, all keys."),
+    "x-ratelimit-remaining": OpenAPIHeader(schema=_COUNT, description="How many are left now."),
+    "x-ratelimit-reset": OpenAPIHeader(schema=_COUNT, description="Seconds until all are there again."),
+}
+_RETRY_AFTER = OpenAPIHeader(schema=_SECONDS, description="Seconds after which to try again.")
+_CHALLENGE = OpenAPIHeader(schema=_WORD, description="`Bearer`.")
+_REPLAYED = OpenAPIHeader(
+    schema=Schema(type=OpenAPIType.STRING, enum=["true"]),
+    description="This answer was given before, to the first request with this Idempotency-Key.",
+)
+
+
+def _headers(entry: Entry, status: int) -> dict[str, OpenAPIHeader]:
+    headers = {"x-request-id": _REQUEST_ID}
+    if not entry.is_open:
+        headers |= _RATE
+        if status in (429, 503):
+            headers["retry-after"] = _RETRY_AFTER
+    if status == 401:
+        headers["www-authenticate"] = _CHALLENGE
+    if status == entry.answer.status:
+        if entry.has_idempotency:
+            headers["Idempotent-Replayed"] = _REPLAYED
+        headers |= {name: OpenAPIHeader(schema=_WORD, description=text) for name, text in entry.headers.items()}
+    return headers
+
+
+def _link(link: Link) -> spec.Link:
+    return spec.Link(
+        operation_id=link.to,
+        parameters=link.parameters or None,
+        request_body=link.body,
+        description=link.description or None,
     )
