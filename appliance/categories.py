@@ -41,6 +41,8 @@ class Category(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     holds a prompt against."""
     judge_threshold: float = 0.5
     sources: list[Source] = []
+    version: int = 0
+    """Of the question: 0 = as this file has it, else the administrator's. Not for the file to say."""
 
     def classifiers(self, step: str) -> list[Source]:
         return [source for source in self.sources if source.step == step]
@@ -58,6 +60,8 @@ def load(path: Path) -> dict[str, Category]:
         if slug not in categories:
             raise Misconfigured(f"{path}: the category {slug!r} is missing; turn a check off by organisation instead")
     for slug, category in categories.items():
+        if category.version:
+            raise Misconfigured(f"{path}: {slug}: version counts the administrator's questions; take it out")
         for source in category.sources:
             if source.step not in STEPS:
                 raise Misconfigured(f"{path}: {slug}: step is {source.step!r}; it must be one of {', '.join(STEPS)}")

@@ -5,9 +5,12 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
-from appliance import categories, database
+import msgspec
+
+from appliance import categories, database, prompts
 from appliance.categories import Category
 from appliance.database import Database
 from appliance.errors import Misconfigured
@@ -25,11 +28,34 @@ class House:
         self.pepper = read_pepper(settings.pepper_file)
         database.migrate(settings.database)
         self.db = Database(settings.database)
+        self._questions: dict[tuple[str, int], str] = {}
 
     @property
     def categories(self) -> dict[str, Category]:
+        """As config/categories.toml says now, with the administrator's questions in their place."""
+        return self.categories_at(prompts.now(self.db.reader()))
+
+    @property
+    def shipped_categories(self) -> dict[str, Category]:
         """As config/categories.toml says now."""
         return self._categories.current()
+
+    def categories_at(self, versions: Mapping[str, int]) -> dict[str, Category]:
+        """With the questions of these versions, by category: what a job was submitted under is what it is asked."""
+        shipped = self._categories.current()
+        asked = {
+            slug: msgspec.structs.replace(shipped[slug], question=self._question(slug, version), version=version)
+            for slug, version in versions.items()
+            if version and slug in shipped
+        }
+        return {**shipped, **asked}
+
+    def _question(self, category: str, version: int) -> str:
+        """Read once a process: a version's words never change."""
+        if (category, version) not in self._questions:
+            found = prompts.get(self.db.reader(), prompts.SLUG_OF[category], version)
+            self._questions[category, version] = found.content
+        return self._questions[category, version]
 
     def close(self) -> None:
         self.db.close()

@@ -46,13 +46,15 @@ class Submission(msgspec.Struct, frozen=True):
     batch_key: str | None = None
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is asked of a job's content, as it stood when it was submitted."""
 
     checks: list[str]
     """The built-in checks that are on."""
     custom: dict[str, str] = {}
     """Slug → question of each enabled custom category."""
+    prompts: dict[str, int] = {}
+    """Built-in check → version of the administrator's question; one that is not here is asked the file's."""
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -66,6 +68,8 @@ class Score(msgspec.Struct, frozen=True):
     device: str = ""
     digest: str = ""
     ms: float = 0.0
+    prompt: int | None = None
+    """The version of the question that a judge was asked, 0 = the file's; None = nothing was asked in words."""
 
     @property
     def is_over(self) -> bool:

@@ -18,9 +18,12 @@ class Asked(msgspec.Struct, frozen=True):
     subject: str = ""
 
 
-def plan(checks_off: Mapping[str, bool], custom: Mapping[str, str]) -> Plan:
-    """The questions for a job submitted now: every check that is not off, every enabled custom category."""
-    return Plan(checks=[check for check in CHECKS if checks_off.get(check, True)], custom=dict(custom))
+def plan(checks_off: Mapping[str, bool], custom: Mapping[str, str], prompts: Mapping[str, int]) -> Plan:
+    """The questions for a job submitted now: every check that is not off, every enabled custom category, each built-in
+    question in the version that stands."""
+    checks = [check for check in CHECKS if checks_off.get(check, True)]
+    versions = {check: version for check, version in prompts.items() if check in checks}
+    return Plan(checks=checks, custom=dict(custom), prompts=versions)
 
 
 def visual(plan: Plan) -> list[str]:

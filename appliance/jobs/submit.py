@@ -2,7 +2,7 @@
 
 import msgspec
 
-from appliance import clock
+from appliance import clock, prompts
 from appliance.database import Connection
 from appliance.errors import Unavailable
 from appliance.house import House
@@ -22,7 +22,11 @@ def submit(conn: Connection, house: House, org_id: str, key_id: str | None, subm
     custom = conn.execute(
         "SELECT slug, question FROM custom_category WHERE org_id = :id AND enabled ORDER BY created_at", {"id": org_id}
     )
-    questions = plan.plan(msgspec.json.decode(asked_of["checks_off"]), {row["slug"]: row["question"] for row in custom})
+    questions = plan.plan(
+        msgspec.json.decode(asked_of["checks_off"]),
+        {row["slug"]: row["question"] for row in custom},
+        prompts.now(conn),
+    )
     asked = plan.children(submission.kind, questions)
     total = 0 if submission.kind is JobKind.VIDEO else len(asked)
     rows.insert_job(conn, job_id, org_id, key_id, submission, questions, total, now)

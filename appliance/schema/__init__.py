@@ -33,3 +33,8 @@ def m003_accounts(db: sqlite_utils.Database) -> None:
 @migrations()
 def m008_ledger(db: sqlite_utils.Database) -> None:
     _run(db, "008_ledger.sql")
+
+
+@migrations()
+def m010_admin(db: sqlite_utils.Database) -> None:
+    _run(db, "010_admin.sql")

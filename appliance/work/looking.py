@@ -33,9 +33,11 @@ def finding(
 
     Raises Failure when a model that had to answer did not: never a silent allow.
     """
+    version = None
     if kind is ChildKind.VLM and judge:
-        threshold = categories[subject].judge_threshold if subject in BUILT_IN else CUSTOM_THRESHOLD
-        sources = [judged(judge, subject, threshold)]
+        asked = categories[subject] if subject in BUILT_IN else None
+        sources = [judged(judge, subject, asked.judge_threshold if asked else CUSTOM_THRESHOLD)]
+        version = asked.version if asked else None
     else:
         sources = _sources(kind, subject, categories)
     if not sources:
@@ -43,7 +45,7 @@ def finding(
     scores: list[Score] = []
     detail: dict[str, float] = {}
     for source in sources:
-        tried = [score(subject, source, item) for item in items]
+        tried = [score(subject, source, item, version) for item in items]
         best = max(range(len(tried)), key=lambda n: tried[n].score)
         scores.append(tried[best])
         detail.update(items[best][source.model].detail)
@@ -103,8 +105,9 @@ def judged(judge: str, label: str, threshold: float) -> Source:
     return Source(step="vlm", model=judge, label=label, threshold=threshold)
 
 
-def score(category: str, source: Source, answers: Mapping[str, Answer]) -> Score:
-    """One source's figure of one item. Raises Failure when its model gave none."""
+def score(category: str, source: Source, answers: Mapping[str, Answer], prompt: int | None = None) -> Score:
+    """One source's figure of one item; `prompt` is the version of the question, if it was asked one. Raises Failure
+    when its model gave none."""
     answer = answers.get(source.model)
     if answer is None:
         raise ModelUnavailable(
@@ -124,6 +127,7 @@ def score(category: str, source: Source, answers: Mapping[str, Answer]) -> Score
         device=answer.device,
         digest=answer.digest,
         ms=round(answer.ms, 3),
+        prompt=prompt,
     )
 
 

@@ -41,7 +41,7 @@ def moderate(hands: Hands, job: JobRow) -> Finding:
     match = hands.lexicons.match(job.org_id, text)
     if match is not None:
         return Finding({"text": True}, is_prohibited=True, reason=BLOCKLISTED, term=match.term, language=spoken)
-    category = hands.house.categories["text"]
+    category = hands.house.categories_at(job.plan.prompts)["text"]
     judge = hands.house.settings.inference.text_judge
     models = list(dict.fromkeys(source.model for source in category.classifiers("text")))
     [answers] = hands.models.read(
@@ -60,7 +60,10 @@ def decide(category: Category, judge: str, answers: Mapping[str, Answer], spoken
         sources.append(looking.judged(judge, "prohibited", category.judge_threshold))
     if not sources:
         raise looking.unanswered("text")
-    scores: list[Score] = [looking.score("text", source, answers) for source in sources]
+    scores: list[Score] = [
+        looking.score("text", source, answers, category.version if source.model == judge else None)
+        for source in sources
+    ]
     over = [score for score in scores if score.is_over]
     reason = next((answers[score.model].reason for score in over if answers[score.model].reason), None)
     if over and reason is None:
