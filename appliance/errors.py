@@ -13,6 +13,7 @@ CustomhouseError
 │   ├── Conflict                 409 CONFLICT
 │   ├── PayloadTooLarge          413 PAYLOAD_TOO_LARGE
 │   ├── UnsupportedMedia         415 UNSUPPORTED_MEDIA
+│   ├── IdempotencyKeyReused     422 IDEMPOTENCY_KEY_REUSED
 │   ├── RateLimited              429 RATE_LIMITED
 │   └── Unavailable              503 SERVICE_UNAVAILABLE (carries retry_after_s)
 ├── Failure                  why a child job failed: an error_code of the contract, and whether trying again can help
@@ -117,6 +118,14 @@ class UnsupportedMedia(Refusal):
 class RateLimited(Refusal):
     code = "RATE_LIMITED"
     status = 429
+
+class IdempotencyKeyReused(Refusal):
+    code = "IDEMPOTENCY_KEY_REUSED"
+    status = 422
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used for another request; send a new key with a new request")
+
 
     def __init__(self, message: str = "Rate limit exceeded", *, retry_after_s: int = 1) -> None:
         super().__init__(message)

@@ -111,6 +111,42 @@ class Webhooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Jobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    requests_per_minute: int = 60
+    """Of one organisation, all its keys together, unless its plan or it itself says otherwise."""
+    burst_per_second: int = 0
+    """Of those, the most in one second; 0 = no such limit."""
+    failed_auth_per_minute: int = 30
+    """Wrong keys from one address before it hears 429 instead of 401. A right key is never held back by it."""
+    idempotency_hours: int = 24
+    """How long the answer to an Idempotency-Key is kept."""
+
+
+class Billing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    stripe_key_file: str = ""
+    """A file with the operator's own restricted key, readable by us only; empty = the systemd credential `stripe-key`
+    when there is one, else no Stripe: credit is given by hand."""
+    stripe_address: str = ""
+    """Where Stripe's API is; empty = Stripe's own. For a relay in your network, or a test server."""
+    stripe_proxy: str = ""
+    """An HTTP proxy on the way there, e.g. http://proxy.example:3128; the environment's are not used."""
+    stripe_timeout_s: float = 10.0
+    """One request to Stripe; it is sent three times at most."""
+    stripe_tax: bool = True
+    """Have Stripe Tax add the tax to what is paid. It has to be set up in Stripe's dashboard."""
+    public_url: str = "http://127.0.0.1:8000"
+    """Where customers reach this service: they come back from Stripe to /billing there."""
+    auto_topups_a_day: int = 10
+    """Automatic top-ups of one organisation in 24 hours, at most: a runaway client must not empty a card."""
+    sync_s: float = 60.0
+    """How often Stripe is asked what happened; every 5 s while a payment is awaited."""
+    offline_grace_hours: float = 72.0
+    """While Stripe cannot be reached, so long after the last good sync a balance at or below zero is not refused:
+    money may have come in that we cannot see. 0 = no grace."""
+    count_cpu_seconds: bool = False
+    """Under gpu_time also count the models' time on the CPU: for a box without a GPU."""
+
+
     expose_reasons: bool = False
     """Also give a reason for images and videos; the seeds give one for prompts only."""
 
@@ -136,6 +172,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     uploads: Uploads = Uploads()
     webhooks: Webhooks = Webhooks()
     jobs: Jobs = Jobs()
+    limits: Limits = Limits()
+    billing: Billing = Billing()
     log: Log = Log()
 
     @property
@@ -143,6 +181,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.home / "customhouse.db"
 
     @property
+    @property
+    def limits_file(self) -> Path:
+        """Who asked how often in the last minute. May be deleted at any time."""
+        return self.home / "limits.db"
+
     def queue(self) -> Path:
         """Huey's file. May be deleted at any time: sweep refills it."""
         return self.home / "queue.db"
@@ -259,3 +302,10 @@ def _check(settings: Settings) -> None:
     ):
         if getattr(getattr(settings, section), key) < low:
             raise Misconfigured(f"{section}.{key} must be at least {low}")
+        ("billing", "auto_topups_a_day", 0),
+        ("billing", "sync_s", 5),
+        ("billing", "stripe_timeout_s", 1),
+        ("limits", "requests_per_minute", 1),
+        ("limits", "burst_per_second", 0),
+        ("limits", "failed_auth_per_minute", 1),
+        ("limits", "idempotency_hours", 1),

@@ -35,6 +35,8 @@ class Door:
         self.disk = Disk(house.settings.home)
         self.touched: dict[str, int] = {}
         """Key id → when its use was last noted by this process."""
+        self.asked: dict[tuple[str, str, str], bytes] = {}
+        """Organisation, route and Idempotency-Key of what this process is at → its fingerprint."""
 
     async def close(self) -> None:
         await self.watcher.close()

@@ -5,6 +5,7 @@ that a 300 MB video costs two of memory. A file that is not adopted by a job is 
 """
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -74,6 +75,8 @@ class Upload:
         self.size_bytes = 0
         self.head = b""
         """The first bytes, by which its kind is told."""
+        self.sha256 = hashlib.sha256()
+        """Of what is on disk, taken as it is written: 0.7 ms a megabyte, in the thread that writes."""
         self.is_adopted = False
 
     def write(self, content: bytes) -> None:
@@ -97,6 +100,11 @@ class Form(msgspec.Struct):
     upload: Upload | None = None
     passed_over: list[str] = []
     """Names of file parts that this route does not take."""
+
+    @property
+    def file_digest(self) -> bytes:
+        """Of the file part; empty when there is none."""
+        return b"" if self.upload is None else self.upload.sha256.digest()
 
 
 @asynccontextmanager
@@ -276,8 +284,10 @@ class _Parts:
     def flush(self) -> None:
         """Write what waits. Blocks."""
         pieces, self._pieces, self.waiting = self._pieces, [], 0
-        if self._file is not None:
+        if self._file is not None and self._form.upload is not None:
             self._file.writelines(pieces)
+            for piece in pieces:
+                self._form.upload.sha256.update(piece)
 
     def finish(self) -> None:
         """Have the whole file on disk: a job that is accepted survives a power cut, and so does what it is about."""

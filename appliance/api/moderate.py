@@ -3,15 +3,16 @@
 from typing import Any
 
 import msgspec
-from litestar import Request, post
+from litestar import Request, Response, post
 from litestar.status_codes import HTTP_202_ACCEPTED
 
 from appliance.accounts.keys import Caller
-from appliance.api import form, submission
+from appliance.api import form, idempotency, submission
 from appliance.api.documents import SUBMISSION, Answer, Entry, Field, operation
 from appliance.api.door import door
 from appliance.api.form import Upload
 from appliance.api.front import request_id
+from appliance.api.idempotency import Asked
 from appliance.database import Connection
 from appliance.jobs.advance import FollowUp
 from appliance.jobs.job import JobKind, Submission
@@ -54,6 +55,7 @@ def _media_entry(kind: str, sizes: str) -> Entry:
         answer=_ANSWER,
         scope=f"moderate:{kind}",
         errors=SUBMISSION,
+        has_idempotency=True,
         fields=(
             Field(f"{kind}_url", f"The {kind}'s address, or a data: URL in base64. This or a file is required."),
             Field(f"{kind}_file", f"The {kind} itself. `file` and `{kind}` are read as well.", is_file=True),
@@ -74,6 +76,7 @@ PROMPT = Entry(
     answer=_ANSWER,
     scope="moderate:prompt",
     errors=SUBMISSION,
+    has_idempotency=True,
     fields=(Field("prompt", _TEXT, is_required=True, longest=submission.PROMPT_CHARACTERS), _WEBHOOK),
     examples={"prompt": {"prompt": "A watercolour of a lighthouse at dawn"}},
 )
@@ -85,6 +88,7 @@ TEXT = Entry(
     answer=_ANSWER,
     scope="moderate:prompt",
     errors=SUBMISSION,
+    has_idempotency=True,
     fields=(Field("text", _TEXT, is_required=True, longest=submission.PROMPT_CHARACTERS), _WEBHOOK),
     examples={"text": {"text": "A watercolour of a lighthouse at dawn"}},
 )
@@ -97,56 +101,67 @@ def _route(path: str, entry: Entry) -> Any:
 
 
 @_route("/api/v1/moderate/prompt", PROMPT)
-async def moderate_prompt(request: AnyRequest) -> Accepted:
+async def moderate_prompt(request: AnyRequest) -> Response[Accepted]:
     return await _take_text(request, "prompt")
 
 
 @_route("/api/v1/moderate/text", TEXT)
-async def moderate_text(request: AnyRequest) -> Accepted:
+async def moderate_text(request: AnyRequest) -> Response[Accepted]:
     return await _take_text(request, "text")
 
 
 @_route("/api/v1/moderate/image", IMAGE)
-async def moderate_image(request: AnyRequest) -> Accepted:
+async def moderate_image(request: AnyRequest) -> Response[Accepted]:
     return await _take_media(request, JobKind.IMAGE)
 
 
 @_route("/api/v1/moderate/video", VIDEO)
-async def moderate_video(request: AnyRequest) -> Accepted:
+async def moderate_video(request: AnyRequest) -> Response[Accepted]:
     return await _take_media(request, JobKind.VIDEO)
 
 
 ROUTES = [moderate_prompt, moderate_text, moderate_image, moderate_video]
 
 
-async def _take_text(request: AnyRequest, field: str) -> Accepted:
+async def _take_text(request: AnyRequest, field: str) -> Response[Accepted]:
     there = door(request)
     submission.check_disk(there)
-    async with form.received(request, submission.PROMPT_RULES, there.bodies) as given:
+    async with (
+        form.received(request, submission.PROMPT_RULES, there.bodies) as given,
+        idempotency.asked(request, given.fields) as asked,
+    ):
+        if asked.answer is not None:
+            return asked.answer
         text = submission.the_text(given, field)
         webhook_url = await submission.the_webhook(there, given)
-        return await _accept(request, JobKind.PROMPT, text=text, webhook_url=webhook_url)
+        return await _accept(request, asked, JobKind.PROMPT, text=text, webhook_url=webhook_url)
 
 
-async def _take_media(request: AnyRequest, kind: JobKind) -> Accepted:
+async def _take_media(request: AnyRequest, kind: JobKind) -> Response[Accepted]:
     there = door(request)
     submission.check_disk(there)
     rules = submission.media_rules(there.house.settings, kind)
-    async with form.received(request, rules, there.bodies) as given:
+    async with (
+        form.received(request, rules, there.bodies) as given,
+        idempotency.asked(request, given.fields, given.file_digest) as asked,
+    ):
+        if asked.answer is not None:
+            return asked.answer
         url, upload = await submission.the_media(there, given, rules, kind)
         webhook_url = await submission.the_webhook(there, given)
-        return await _accept(request, kind, url=url, upload=upload, webhook_url=webhook_url)
+        return await _accept(request, asked, kind, url=url, upload=upload, webhook_url=webhook_url)
 
 
 async def _accept(
     request: AnyRequest,
+    asked: Asked,
     kind: JobKind,
     *,
     text: str | None = None,
     url: str | None = None,
     upload: Upload | None = None,
     webhook_url: str | None = None,
-) -> Accepted:
+) -> Response[Accepted]:
     """One transaction, on disk as this returns; then whoever has to work is woken."""
     there = door(request)
     caller = request.user
@@ -158,18 +173,21 @@ async def _accept(
         webhook_url=webhook_url,
         request_id=request_id(request.scope),
     )
+    to_follow: list[FollowUp] = []  # stays empty when another process was first with the same key
 
-    def change(conn: Connection) -> FollowUp:
+    def change(conn: Connection) -> Accepted:
         follow_up = submit(conn, there.house, caller.org_id, caller.key_id, made)
+        to_follow.append(follow_up)
         if upload is not None:
             upload.is_adopted = True  # here, not below: a caller who hangs up now must not take the file away
-        return follow_up
+        return Accepted(follow_up.job_id)
 
     try:
-        follow_up = await there.house.db.write_async(change)
+        answer = await asked.done(change)
     except Exception:
         if upload is not None:
             upload.is_adopted = False
         raise
-    there.wakers.follow(follow_up, kind)
-    return Accepted(follow_up.job_id)
+    for follow_up in to_follow:
+        there.wakers.follow(follow_up, kind)
+    return answer

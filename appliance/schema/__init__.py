@@ -31,6 +31,11 @@ def m003_accounts(db: sqlite_utils.Database) -> None:
 
 
 @migrations()
+def m004_limits(db: sqlite_utils.Database) -> None:
+    _run(db, "004_limits.sql")
+
+
+@migrations()
 def m008_ledger(db: sqlite_utils.Database) -> None:
     _run(db, "008_ledger.sql")
 
