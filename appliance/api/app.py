@@ -16,7 +16,7 @@ from litestar.openapi.spec import Components, License, SecurityScheme
 
 from appliance import __version__, settings
 from appliance import log as logs
-from appliance.api import account, health, jobs, moderate, page, progress, refusals, webhooks
+from appliance.api import account, health, jobs, methods, moderate, page, progress, refusals, webhooks
 from appliance.api.condition import Condition
 from appliance.api.door import Door
 from appliance.api.errors import answer
@@ -72,7 +72,7 @@ def create_app(house: House) -> Litestar:
             house.close()
 
     app = Litestar(
-        [*ROUTES, documentation],
+        [*methods.options(ROUTES), *ROUTES, documentation],  # a path whose OPTIONS comes late has two of them
         lifespan=[opened],
         exception_handlers={Exception: answer},
         logging_config=None,  # ours is set up in the process's main
