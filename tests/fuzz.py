@@ -1,0 +1,138 @@
+"""`python -m tests.fuzz [--seconds N] [--seed N] [--report FOLDER]`: schemathesis against the running server.
+
+It reads the OpenAPI document and sends what that allows and what it does not, and follows its links. The server is the
+real one, started by its own command with a worker beside it, on loopback and with no way out. Without `--seconds`
+it goes on for ten minutes.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from appliance.accounts import scopes
+from appliance.house import House
+from appliance.settings import Settings
+from tests.cast import enrol
+from tests.test_api_server import free_port
+
+HERE = Path(__file__).resolve().parent
+CONFIG = HERE / "schemathesis.toml"
+PATIENCE_S = 60.0
+PHASES = ("examples", "coverage", "fuzzing", "stateful")
+
+
+class Box:
+    """`customhouse serve` and `customhouse work` over a state directory, and a key that may do everything."""
+
+    def __init__(self, home: Path) -> None:
+        self.house = House(Settings(home=home))
+        self.key = enrol(self.house, "fuzz", "fuzz", granted=scopes.ALL).key
+        self.house.db.write(
+            lambda conn: conn.execute("UPDATE organisation SET requests_per_minute = 1000000, burst_per_second = 0")
+        )
+        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        environ = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("CUSTOMHOUSE_")},
+            "PYTHONPATH": str(HERE / "offline"),
+            "CUSTOMHOUSE_HOME": str(home),
+            "CUSTOMHOUSE_SERVER_PORT": str(port),
+            "CUSTOMHOUSE_WORKER_RETRY_BASE_S": "0.2",
+            "CUSTOMHOUSE_LOG_LEVEL": "warning",
+        }
+        self._log = (home / "processes.log").open("ab")
+        self._processes = [
+            subprocess.Popen([sys.executable, "-m", "appliance", name], env=environ, stdout=self._log, stderr=self._log)
+            for name in ("serve", "work")
+        ]
+        self._wait()
+
+    def _wait(self) -> None:
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until and all(one.poll() is None for one in self._processes):
+            try:
+                if httpx.get(f"{self.url}/health/live", timeout=5).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                time.sleep(0.1)
+        raise AssertionError(f"not ready: {self.log()[-3000:]}")
+
+    def log(self) -> str:
+        return (self.house.settings.home / "processes.log").read_text(errors="replace")
+
+    def close(self) -> None:
+        for one in self._processes:
+            one.send_signal(signal.SIGTERM)
+        for one in self._processes:
+            try:
+                one.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                one.kill()
+                one.wait()
+        self._log.close()
+        self.house.close()
+
+
+class Outcome:
+    """What schemathesis found."""
+
+    def __init__(self, code: int, text: str, report: dict[str, Any]) -> None:
+        self.code = code
+        self.text = text
+        self.report = report
+
+
+def run(box: Box, folder: Path, *, seconds: int, seed: int, phases: tuple[str, ...] = PHASES) -> Outcome:
+    """All phases against this box; the report lies in the folder as report.json and report.html."""
+    path = folder / "report.json"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"),
+            f"{box.url}/schema/openapi.json",
+            *("--phases", ",".join(phases), "--max-time", str(seconds), "--seed", str(seed)),
+            *("--report-json-path", str(path), "--report-html-path", str(folder / "report.html")),
+        ],
+        env={**os.environ, "CUSTOMHOUSE_TEST_KEY": box.key, "NO_COLOR": "1"},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return Outcome(done.returncode, done.stdout, json.loads(path.read_text()) if path.exists() else {})
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=(__doc__ or "").partition("\n\n")[2])
+    parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--report", type=Path, default=Path("schemathesis-report"))
+    parser.add_argument("--phases", default=",".join(PHASES))
+    given = parser.parse_args(arguments)
+    given.report.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as home:
+        box = Box(Path(home))
+        try:
+            outcome = run(
+                box,
+                given.report.resolve(),
+                seconds=given.seconds,
+                seed=given.seed,
+                phases=tuple(given.phases.split(",")),
+            )
+        finally:
+            box.close()
+            (given.report / "processes.log").write_text(box.log())
+    print(outcome.text)
+    return outcome.code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
