@@ -5,6 +5,8 @@ from enum import StrEnum
 import msgspec
 
 from appliance import audit, clock
+from appliance.accounts import plans
+from appliance.accounts.plans import ChargeMethod
 from appliance.database import Connection, Row
 from appliance.errors import Conflict, InvalidRequest, NotFound
 
@@ -29,11 +31,27 @@ class Organisation(msgspec.Struct, frozen=True):
     retain_prompts_days: int | None = None
 
 
+class Changes(msgspec.Struct, frozen=True):
+    """What of an organisation is to be changed; UNSET = as it was, None = as its plan or the settings say."""
+
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    plan: str | msgspec.UnsetType = msgspec.UNSET
+    requests_per_minute: int | msgspec.UnsetType | None = msgspec.UNSET
+    burst_per_second: int | msgspec.UnsetType | None = msgspec.UNSET
+    charge_method: ChargeMethod | msgspec.UnsetType | None = msgspec.UNSET
+    retain_prompts_days: int | msgspec.UnsetType | None = msgspec.UNSET
+
+
+_BOUNDS = {
+    "requests_per_minute": (1, 1_000_000),
+    "burst_per_second": (0, 1_000_000),
+    "retain_prompts_days": (0, 36_500),
+}
+
+
 def create(conn: Connection, name: str) -> Organisation:
     """A new organisation. Raises Conflict when the name is taken, InvalidRequest when it is none."""
-    name = name.strip()
-    if not 1 <= len(name) <= 200:
-        raise InvalidRequest("An organisation's name has 1 to 200 characters")
+    name = _name(name)
     if by_name(conn, name) is not None:
         raise Conflict(f"There is an organisation named {name!r} already")
     made = Organisation(
@@ -72,6 +90,93 @@ def every(conn: Connection) -> list[Organisation]:
     return [_organisation(row) for row in conn.execute("SELECT * FROM organisation ORDER BY name")]
 
 
+def get(conn: Connection, org_id: str) -> Organisation:
+    """Raises NotFound."""
+    row = conn.execute("SELECT * FROM organisation WHERE id = :id", {"id": org_id}).fetchone()
+    if row is None:
+        raise NotFound("There is no such organisation")
+    return _organisation(row)
+
+
+def page(
+    conn: Connection, *, limit: int, offset: int, status: Standing | None = None
+) -> tuple[list[Organisation], int]:
+    """Some of them, by name, and how many there are in all."""
+    wanted = {"status": None if status is None else status.value, "limit": limit, "offset": offset}
+    rows = conn.execute(
+        """
+        SELECT * FROM organisation
+        WHERE :status IS NULL OR status = :status
+        ORDER BY name
+        LIMIT :limit OFFSET :offset
+        """,
+        wanted,
+    ).fetchall()
+    (total,) = conn.execute(
+        "SELECT count(*) FROM organisation WHERE :status IS NULL OR status = :status", wanted
+    ).fetchone()
+    return [_organisation(row) for row in rows], int(total)
+
+
+def change(conn: Connection, org_id: str, changes: Changes, *, actor: str, reason: str) -> Organisation:
+    """The organisation as it is then, for all its keys at once. The audit line holds each value as it was and as it is.
+    Raises NotFound, InvalidRequest when a value is not usable, Conflict when the name is taken."""
+    before = get(conn, org_id)
+    given = {name: value for name, value in msgspec.structs.asdict(changes).items() if value is not msgspec.UNSET}
+    if "name" in given:
+        given["name"] = _name(given["name"])
+        if given["name"] != before.name and by_name(conn, given["name"]) is not None:
+            raise Conflict(f"There is an organisation named {given['name']!r} already")
+    if "plan" in given:
+        _check_plan(conn, given["plan"])
+    for name, (least, most) in _BOUNDS.items():
+        if given.get(name) is not None and not least <= given[name] <= most:
+            raise _refused(name, f"is {least} to {most:,}, or null for what the plan says")
+    after = msgspec.structs.replace(before, **given)
+    moved = {name: [getattr(before, name), value] for name, value in given.items() if getattr(before, name) != value}
+    if not moved:
+        return before
+    conn.execute(
+        """
+        UPDATE organisation
+        SET name = :name, plan = :plan, requests_per_minute = :requests_per_minute,
+            burst_per_second = :burst_per_second, charge_method = :charge_method,
+            retain_prompts_days = :retain_prompts_days
+        WHERE id = :id
+        """,
+        msgspec.structs.asdict(after),
+    )
+    audit.record(conn, actor, "organisation.changed", org_id, org_id=org_id, reason=reason, **moved)
+    return after
+
+
+def ban(conn: Connection, org_id: str, *, actor: str, reason: str) -> Organisation:
+    """From now on every route answers ACCOUNT_TERMINATED to any of its keys, and its streams end; what it submitted
+    is finished. Raises NotFound. Again changes nothing."""
+    return _move(conn, org_id, Standing.TERMINATED, actor, reason)
+
+
+def unban(conn: Connection, org_id: str, *, actor: str, reason: str) -> Organisation:
+    """Its keys are good again. Raises NotFound, or Conflict when it is not banned."""
+    if (now := get(conn, org_id).status) is not Standing.TERMINATED:
+        raise Conflict(f"This organisation is {now.value}, not banned")
+    return _move(conn, org_id, Standing.ACTIVE, actor, reason)
+
+
+def disable(conn: Connection, org_id: str, *, actor: str, reason: str) -> Organisation:
+    """A pause: its keys are refused with FORBIDDEN. Raises NotFound, or Conflict when it is banned."""
+    if get(conn, org_id).status is Standing.TERMINATED:
+        raise Conflict("This organisation is banned; unban it first")
+    return _move(conn, org_id, Standing.DISABLED, actor, reason)
+
+
+def enable(conn: Connection, org_id: str, *, actor: str, reason: str) -> Organisation:
+    """After a pause. Raises NotFound, or Conflict when it is banned."""
+    if get(conn, org_id).status is Standing.TERMINATED:
+        raise Conflict("This organisation is banned; unban it, which says why")
+    return _move(conn, org_id, Standing.ACTIVE, actor, reason)
+
+
 def set_status(conn: Connection, org_id: str, status: Standing, *, actor: str, reason: str) -> None:
     """Active, disabled or terminated, at once for all its keys. Raises NotFound when there is no such organisation."""
     moved = conn.execute(
@@ -85,6 +190,29 @@ def set_status(conn: Connection, org_id: str, status: Standing, *, actor: str, r
     if not moved:
         raise NotFound("There is no such organisation")
     audit.record(conn, actor, f"organisation.{status.value}", org_id, org_id=org_id, reason=reason)
+
+
+def _move(conn: Connection, org_id: str, status: Standing, actor: str, reason: str) -> Organisation:
+    if get(conn, org_id).status is not status:
+        set_status(conn, org_id, status, actor=actor, reason=reason)
+    return get(conn, org_id)
+
+
+def _name(name: str) -> str:
+    name = name.strip()
+    if not 1 <= len(name) <= 200:
+        raise InvalidRequest("An organisation's name has 1 to 200 characters")
+    return name
+
+
+def _check_plan(conn: Connection, slug: str) -> None:
+    known = [plan.slug for plan in plans.every(conn)]
+    if slug not in known:
+        raise _refused("plan", f"{slug!r} is none of: {', '.join(known)}")
+
+
+def _refused(field: str, issue: str) -> InvalidRequest:
+    return InvalidRequest(f"An organisation's {field} {issue}", details=[{"field": field, "issue": issue}])
 
 
 def _organisation(row: Row) -> Organisation:
