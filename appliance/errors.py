@@ -16,6 +16,9 @@ CustomhouseError
 │   ├── IdempotencyKeyReused     422 IDEMPOTENCY_KEY_REUSED
 │   ├── RateLimited              429 RATE_LIMITED
 │   └── Unavailable              503 SERVICE_UNAVAILABLE (carries retry_after_s)
+│       ├── StripeOff                there is no key: manual credits are all there is
+│       ├── StripeDown               Stripe cannot be reached, is slow or says busy: passing
+│       └── StripeRefused            Stripe refused what we asked for (carries its code and the parameter)
 ├── Failure                  why a child job failed: an error_code of the contract, and whether trying again can help
 │   ├── MediaUnreachable         the address did not give the media
 │   │   └── AddressRefused           it is no address that we open: malformed, or on a private network
@@ -26,6 +29,7 @@ CustomhouseError
 │   ├── ModelRefused             the model gave no verdict that can be read
 │   ├── InferenceDown            the model process is not there, or says busy: passing
 │   └── InferenceTimeout         it did not answer in time: passing
+├── CardDeclined             a saved card was not charged (carries Stripe's codes)
 └── Misconfigured            found at start or in a command: settings, manifests, weights, schema
     └── WeightsError             a model's files could not be fetched, verified or written
 
@@ -115,10 +119,6 @@ class UnsupportedMedia(Refusal):
     status = 415
 
 
-class RateLimited(Refusal):
-    code = "RATE_LIMITED"
-    status = 429
-
 class IdempotencyKeyReused(Refusal):
     code = "IDEMPOTENCY_KEY_REUSED"
     status = 422
@@ -126,6 +126,10 @@ class IdempotencyKeyReused(Refusal):
     def __init__(self) -> None:
         super().__init__("This Idempotency-Key was used for another request; send a new key with a new request")
 
+
+class RateLimited(Refusal):
+    code = "RATE_LIMITED"
+    status = 429
 
     def __init__(self, message: str = "Rate limit exceeded", *, retry_after_s: int = 1) -> None:
         super().__init__(message)
@@ -139,6 +143,29 @@ class Unavailable(Refusal):
     def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class StripeOff(Unavailable):
+    def __init__(self) -> None:
+        super().__init__(
+            "Payments by Stripe are not set up here (billing.stripe_key_file); ask the operator of this service for "
+            "credit",
+            retry_after_s=3600,
+        )
+
+
+class StripeDown(Unavailable):
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after_s=30)
+
+
+class StripeRefused(Unavailable):
+    """Asking the same again cannot help. Mostly the operator's: a permission, a setting in Stripe's dashboard."""
+
+    def __init__(self, message: str, *, stripe_code: str = "", param: str = "") -> None:
+        super().__init__(message, retry_after_s=300)
+        self.stripe_code = stripe_code
+        self.param = param
 
 
 # --- failures: why a child job failed --------------------------------------------------------------------------------
@@ -206,6 +233,22 @@ class InferenceTimeout(Failure):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, permanent=False)
+
+
+# --- money -----------------------------------------------------------------------------------------------------------
+
+
+class CardDeclined(CustomhouseError):
+    def __init__(
+        self, message: str, *, code: str, decline_code: str = "", advice: str = "", payment_intent: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        """card_declined, expired_card, authentication_required, …"""
+        self.decline_code = decline_code
+        self.advice = advice
+        """What the issuer says of trying again, e.g. do_not_try_again; mostly empty."""
+        self.payment_intent = payment_intent
 
 
 # --- misconfiguration ---------------------------------------------------------------------------------------------

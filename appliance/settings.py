@@ -10,7 +10,8 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, cast, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -110,7 +111,6 @@ class Webhooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Also deliver jobs that failed (is_prohibited null). Off: a naive receiver would read null as allowed."""
 
 
-class Jobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     requests_per_minute: int = 60
     """Of one organisation, all its keys together, unless its plan or it itself says otherwise."""
@@ -147,6 +147,7 @@ class Billing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Under gpu_time also count the models' time on the CPU: for a box without a GPU."""
 
 
+class Jobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expose_reasons: bool = False
     """Also give a reason for images and videos; the seeds give one for prompts only."""
 
@@ -171,9 +172,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     media: Media = Media()
     uploads: Uploads = Uploads()
     webhooks: Webhooks = Webhooks()
-    jobs: Jobs = Jobs()
     limits: Limits = Limits()
     billing: Billing = Billing()
+    jobs: Jobs = Jobs()
     log: Log = Log()
 
     @property
@@ -181,11 +182,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.home / "customhouse.db"
 
     @property
-    @property
     def limits_file(self) -> Path:
         """Who asked how often in the last minute. May be deleted at any time."""
         return self.home / "limits.db"
 
+    @property
     def queue(self) -> Path:
         """Huey's file. May be deleted at any time: sweep refills it."""
         return self.home / "queue.db"
@@ -237,6 +238,7 @@ def load(config: Path | None = None, environ: Mapping[str, str] | None = None) -
         raw["home"] = str(home)
     for name, value in environ.items():
         _override(raw, name, value)
+    _lend_credential(raw, environ)
     try:
         settings = msgspec.convert(raw, Settings, strict=False, dec_hook=_path)
     except msgspec.ValidationError as error:
@@ -277,6 +279,15 @@ def _override(raw: dict[str, Any], name: str, value: str) -> None:
                 )
 
 
+def _lend_credential(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Stripe's key as systemd hands it over (LoadCredential=stripe-key:…), unless a file is named."""
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    if folder and (Path(folder) / "stripe-key").exists():
+        section = raw.setdefault("billing", {})
+        if isinstance(section, dict) and not cast("dict[str, Any]", section).get("stripe_key_file"):
+            section["stripe_key_file"] = str(Path(folder) / "stripe-key")
+
+
 def _check(settings: Settings) -> None:
     """What a type cannot say. Raises Misconfigured."""
     if settings.inference.device not in ("auto", "cpu", "cuda"):
@@ -288,8 +299,11 @@ def _check(settings: Settings) -> None:
             ipaddress.ip_network(cidr)
         except ValueError as error:
             raise Misconfigured(f"media.allowed_private_cidrs: {cidr!r} is not a network: {error}") from error
+    _check_billing(settings.billing)
     if not 1 <= settings.server.port <= 65535:
         raise Misconfigured(f"server.port is {settings.server.port}; it must be 1 to 65535")
+    if not settings.billing.offline_grace_hours >= 0:
+        raise Misconfigured("billing.offline_grace_hours must be at least 0")
     for section, key, low in (
         ("server", "workers", 1),
         ("worker", "threads", 1),
@@ -299,9 +313,6 @@ def _check(settings: Settings) -> None:
         ("media", "decoders", 1),
         ("media", "max_frames", 1),
         ("webhooks", "max_attempts", 1),
-    ):
-        if getattr(getattr(settings, section), key) < low:
-            raise Misconfigured(f"{section}.{key} must be at least {low}")
         ("billing", "auto_topups_a_day", 0),
         ("billing", "sync_s", 5),
         ("billing", "stripe_timeout_s", 1),
@@ -309,3 +320,26 @@ def _check(settings: Settings) -> None:
         ("limits", "burst_per_second", 0),
         ("limits", "failed_auth_per_minute", 1),
         ("limits", "idempotency_hours", 1),
+    ):
+        if getattr(getattr(settings, section), key) < low:
+            raise Misconfigured(f"{section}.{key} must be at least {low}")
+
+
+def _check_billing(billing: Billing) -> None:
+    """Where the key and the customers are sent. Raises Misconfigured."""
+    for key in ("stripe_address", "stripe_proxy", "public_url"):
+        url = cast("str", getattr(billing, key))
+        if not url and key != "public_url":
+            continue
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise Misconfigured(f"billing.{key} is {url!r}; it must be an http or https address")
+        if key == "stripe_address" and parts.scheme == "http" and not _is_loopback(parts.hostname):
+            raise Misconfigured(f"billing.stripe_address is {url!r}; the key goes there, so it must be https")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
