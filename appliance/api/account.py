@@ -50,6 +50,7 @@ REPLACE = Entry(
     fields=tuple(Field(check, f"false turns {check} off.", kind=OpenAPIType.BOOLEAN) for check in CHECKS),
     examples={"two off": {"nsfw": False, "ai_adult_general": False}, "all on": {}},
     is_json_only=True,
+    is_closed=True,
 )
 
 _PATH = "/api/v1/me/moderation-config"

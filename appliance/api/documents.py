@@ -70,6 +70,10 @@ class Entry(msgspec.Struct, frozen=True):
     """A type that is the whole body, as JSON: instead of `fields`, where those cannot say it."""
     examples: dict[str, Any] = {}
     """Of the request body, as JSON."""
+    either: tuple[str, ...] = ()
+    """Fields of which exactly one is given."""
+    is_closed: bool = False
+    """A member that is not among the fields is refused, where it is passed over elsewhere."""
     is_json_only: bool = False
     is_body_optional: bool = False
     has_idempotency: bool = False
@@ -171,11 +175,17 @@ def _body(entry: Entry) -> RequestBody | None:
     if not entry.fields and entry.body is None:
         return None
     text = [field for field in entry.fields if not field.is_file]
-    schema = shapes.of_fields(text) if entry.body is None else shapes.of_type(entry.body)
+    if entry.body is None:
+        schema = shapes.of_fields(text, entry.either, is_closed=entry.is_closed)
+    else:
+        schema = shapes.of_type(entry.body)
     examples = {name: Shown(summary=name, value=value) for name, value in entry.examples.items()}
     content = {"application/json": OpenAPIMediaType(schema=schema, examples={**examples} or None)}
     if entry.body is None and not entry.is_json_only:
-        content["multipart/form-data"] = OpenAPIMediaType(schema=shapes.of_fields(list(entry.fields)))
+        content["multipart/form-data"] = OpenAPIMediaType(
+            schema=shapes.of_fields(list(entry.fields), entry.either),
+            encoding={one.name: spec.Encoding(content_type=one.media_types) for one in entry.fields if one.media_types},
+        )
         content["application/x-www-form-urlencoded"] = OpenAPIMediaType(schema=schema)
     return RequestBody(content=content, required=not entry.is_body_optional)
 

@@ -62,7 +62,9 @@ _FAILED: dict[str, Any] = {
     "error_code": "MEDIA_UNREACHABLE",
 }
 
-JobId = Annotated[str, PathParameter(description="The `job_id` of the submission's answer.")]
+JobId = Annotated[
+    str, PathParameter(description="The `job_id` of the submission's answer.", schema_extra={"format": "uuid"})
+]
 
 JOB = Entry(
     id="get_job",

@@ -8,7 +8,7 @@ from litestar.status_codes import HTTP_202_ACCEPTED
 
 from appliance.accounts.keys import Caller
 from appliance.api import form, idempotency, submission
-from appliance.api.documents import SUBMISSION, Answer, Entry, Field, operation
+from appliance.api.documents import SUBMISSION, Answer, Entry, Field, Link, operation
 from appliance.api.door import door
 from appliance.api.form import Upload
 from appliance.api.front import request_id
@@ -38,11 +38,27 @@ _WEBHOOK = Field(
     "webhook_url",
     "Where this job's result is sent, instead of the registered webhook: an http or https address.",
     longest=submission.URL_CHARACTERS,
+    format="uri",
 )
-_TEXT = "The text to screen: 1 to 20,000 characters, not only white space."
+LINKS = (
+    Link("get_job", {"job_id": "$response.body#/job_id"}, "Poll it."),
+    Link("get_job_progress", {"job_id": "$response.body#/job_id"}, "Follow it."),
+)
+"""From a submission to its job."""
 
 
-def _media_entry(kind: str, sizes: str) -> Entry:
+def _text(name: str) -> Field:
+    return Field(
+        name,
+        f"The text to screen: 1 to {submission.PROMPT_CHARACTERS:,} characters, not only white space.",
+        is_required=True,
+        shortest=1,
+        longest=submission.PROMPT_CHARACTERS,
+        pattern=r"\S",
+    )
+
+
+def _media_entry(kind: str, media_types: str, sizes: str) -> Entry:
     return Entry(
         id=f"moderate_{kind}",
         tag="Moderation",
@@ -56,11 +72,23 @@ def _media_entry(kind: str, sizes: str) -> Entry:
         scope=f"moderate:{kind}",
         errors=SUBMISSION,
         has_idempotency=True,
+        links=LINKS,
         fields=(
-            Field(f"{kind}_url", f"The {kind}'s address, or a data: URL in base64. This or a file is required."),
-            Field(f"{kind}_file", f"The {kind} itself. `file` and `{kind}` are read as well.", is_file=True),
+            Field(
+                f"{kind}_url",
+                f"The {kind}'s address, or a data: URL in base64. This or a file is required.",
+                shortest=1,
+                format="uri",
+            ),
+            Field(
+                f"{kind}_file",
+                f"The {kind} itself. `file` and `{kind}` are read as well.",
+                is_file=True,
+                media_types=media_types,
+            ),
             _WEBHOOK,
         ),
+        either=(f"{kind}_url", f"{kind}_file"),
         examples={kind: {f"{kind}_url": f"https://example.com/{'photo.jpg' if kind == 'image' else 'clip.mp4'}"}},
     )
 
@@ -77,7 +105,8 @@ PROMPT = Entry(
     scope="moderate:prompt",
     errors=SUBMISSION,
     has_idempotency=True,
-    fields=(Field("prompt", _TEXT, is_required=True, longest=submission.PROMPT_CHARACTERS), _WEBHOOK),
+    links=LINKS,
+    fields=(_text("prompt"), _WEBHOOK),
     examples={"prompt": {"prompt": "A watercolour of a lighthouse at dawn"}},
 )
 TEXT = Entry(
@@ -89,11 +118,20 @@ TEXT = Entry(
     scope="moderate:prompt",
     errors=SUBMISSION,
     has_idempotency=True,
-    fields=(Field("text", _TEXT, is_required=True, longest=submission.PROMPT_CHARACTERS), _WEBHOOK),
+    links=LINKS,
+    fields=(_text("text"), _WEBHOOK),
     examples={"text": {"text": "A watercolour of a lighthouse at dawn"}},
 )
-IMAGE = _media_entry("image", "JPEG, PNG, WebP, GIF, AVIF, BMP or TIFF, up to media.max_image_mb (10 MB).")
-VIDEO = _media_entry("video", "MP4, WebM, MOV or MKV, up to media.max_video_mb (300 MB); a data: URL up to 10 MB.")
+IMAGE = _media_entry(
+    "image",
+    "image/jpeg, image/png, image/webp, image/gif, image/avif, image/bmp, image/tiff",
+    "JPEG, PNG, WebP, GIF, AVIF, BMP or TIFF, up to media.max_image_mb (10 MB).",
+)
+VIDEO = _media_entry(
+    "video",
+    "video/mp4, video/webm, video/quicktime, video/x-matroska",
+    "MP4, WebM, MOV or MKV, up to media.max_video_mb (300 MB); a data: URL up to 10 MB.",
+)
 
 
 def _route(path: str, entry: Entry) -> Any:

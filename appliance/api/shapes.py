@@ -14,6 +14,8 @@ class Field(msgspec.Struct, frozen=True):
     description: str
     is_required: bool = False
     is_file: bool = False
+    media_types: str = ""
+    """Of a file, with commas."""
     kind: OpenAPIType = OpenAPIType.STRING
     longest: int | None = None
     shortest: int | None = None
@@ -60,12 +62,16 @@ def of_field(field: Field) -> Schema:
     )
 
 
-def of_fields(fields: list[Field]) -> Schema:
-    """An object of these."""
+def of_fields(fields: list[Field], either: tuple[str, ...] = (), *, is_closed: bool = False) -> Schema:
+    """An object of these: exactly one of `either` is there, and when it is closed nothing else is."""
+    there = [field.name for field in fields if field.name in either]
+    always = [field.name for field in fields if field.is_required] + (there if len(there) == 1 else [])
     return Schema(
         type=OpenAPIType.OBJECT,
         properties={field.name: of_field(field) for field in fields},
-        required=[field.name for field in fields if field.is_required] or None,
+        required=always or None,
+        one_of=[Schema(required=[name]) for name in there] if len(there) > 1 else None,
+        additional_properties=False if is_closed else None,
     )
 
 

@@ -36,7 +36,7 @@ REGISTER = Entry(
         {"replaced": {"url": "https://your-app.com/webhooks/stars", "updated_at": "2026-05-19T12:00:01.500Z"}},
     ),
     errors=("INVALID_REQUEST", "PAYLOAD_TOO_LARGE"),
-    fields=(Field("url", "An http or https address.", is_required=True, longest=endpoints.MAX_URL),),
+    fields=(Field("url", "An http or https address.", is_required=True, longest=endpoints.MAX_URL, format="uri"),),
     examples={"register": {"url": "https://your-app.com/webhooks/stars"}},
     is_json_only=True,
 )
