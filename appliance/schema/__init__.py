@@ -36,6 +36,15 @@ def m004_limits(db: sqlite_utils.Database) -> None:
 
 
 @migrations()
+def m007_custom(db: sqlite_utils.Database) -> None:
+    rebuilt = "tbl_name IN ('delivery', 'delivery_attempt') AND type IN ('index', 'trigger') AND sql IS NOT NULL"
+    beside = [sql for (sql,) in db.conn.execute(f"SELECT sql FROM sqlite_master WHERE {rebuilt}").fetchall()]  # noqa: S608
+    _run(db, "007_custom.sql")
+    for sql in beside:  # what stood on the tables that it makes anew
+        db.conn.execute(sql)
+
+
+@migrations()
 def m008_ledger(db: sqlite_utils.Database) -> None:
     _run(db, "008_ledger.sql")
 
