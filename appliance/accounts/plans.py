@@ -103,7 +103,21 @@ def terms(conn: Connection, org_id: str) -> Terms:
     ).fetchone()
     if row is None:
         raise NotFound("There is no such organisation")
-    return msgspec.convert(dict(row), Terms)
+    return terms_in(row)
+
+
+def terms_in(row: Row) -> Terms:
+    """Of a row that has the columns OWN_OR_PLAN among its own."""
+    return Terms(
+        plan=row["plan"],
+        requests_per_minute=row["requests_per_minute"],
+        burst_per_second=row["burst_per_second"],
+        charge_method=ChargeMethod(row["charge_method"]),
+        prompt_micros=row["prompt_micros"],
+        image_micros=row["image_micros"],
+        video_micros=row["video_micros"],
+        gpu_second_micros=row["gpu_second_micros"],
+    )
 
 
 def every(conn: Connection) -> list[Plan]:

@@ -74,6 +74,14 @@ def post(
     return _entry(row)
 
 
+def by_source(conn: Connection, source_type: str, source_id: str) -> Entry | None:
+    """The entry that was posted for it, if one was."""
+    row = conn.execute(
+        "SELECT * FROM ledger WHERE source_type = :type AND source_id = :id", {"type": source_type, "id": source_id}
+    ).fetchone()
+    return _entry(row) if row else None
+
+
 def balance(conn: Connection, org_id: str) -> int:
     """What the organisation has left, in millionths of a dollar; may be below zero."""
     row = conn.execute(

@@ -87,3 +87,5 @@ class Finding(msgspec.Struct, frozen=True):
     """A lexicon entry that matched; never the text around it."""
     language: str | None = None
     detail: dict[str, float] = {}
+    spent_ms: dict[str, float] = {}
+    """Device → what its models spent, the share of each batch. Children that were answered in one call tell it once."""

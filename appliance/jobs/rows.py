@@ -34,6 +34,8 @@ class JobRow(msgspec.Struct, frozen=True):
     batch_key: str | None = None
     gpu_ms: int = 0
     tokens: int = 0
+    gpu_second_micros: int | None = None
+    """What a GPU second of it costs; None = it is not metered."""
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -89,14 +91,29 @@ def open_jobs(conn: Connection) -> int:
     return int(conn.execute("SELECT open_jobs FROM backlog").fetchone()[0])
 
 
+def has_batch(conn: Connection, batch_id: str | None) -> bool:
+    """Whether a job of this batch was accepted."""
+    return conn.execute("SELECT 1 FROM job WHERE batch_id = :batch", {"batch": batch_id}).fetchone() is not None
+
+
 def insert_job(
-    conn: Connection, job_id: str, org_id: str, key_id: str | None, sub: Submission, plan: Plan, total: int, now: int
+    conn: Connection,
+    job_id: str,
+    org_id: str,
+    key_id: str | None,
+    sub: Submission,
+    plan: Plan,
+    total: int,
+    now: int,
+    *,
+    gpu_second_micros: int | None = None,
 ) -> None:
     conn.execute(
         """
         INSERT INTO job (id, org_id, key_id, kind, origin, request_id, plan, webhook_url, batch_id, batch_key, total,
-            created_at)
-        VALUES (:id, :org, :key, :kind, :origin, :request, :plan, :webhook, :batch, :batch_key, :total, :now)
+            gpu_second_micros, created_at)
+        VALUES (:id, :org, :key, :kind, :origin, :request, :plan, :webhook, :batch, :batch_key, :total,
+            :second, :now)
         """,
         {
             "id": job_id,
@@ -110,6 +127,7 @@ def insert_job(
             "batch": sub.batch_id,
             "batch_key": sub.batch_key,
             "total": total,
+            "second": gpu_second_micros,
             "now": now,
         },
     )
@@ -265,6 +283,8 @@ def close(
     reason: str | None,
     error_code: str | None,
     error: str | None,
+    gpu_ms: int,
+    tokens: int,
     now: int,
 ) -> bool:
     """Give the job its end, once: False when it has one already."""
@@ -272,7 +292,8 @@ def close(
         """
         UPDATE job
         SET status = :status, is_prohibited = :prohibited, categories = :categories, reason = :reason,
-            error_code = :code, error = :error, completed_at = :now, started_at = ifnull(started_at, :now)
+            error_code = :code, error = :error, gpu_ms = :gpu_ms, tokens = :tokens, completed_at = :now,
+            started_at = ifnull(started_at, :now)
         WHERE id = :id AND status IN ('queued', 'processing')
         """,
         {
@@ -283,6 +304,8 @@ def close(
             "reason": reason,
             "code": error_code,
             "error": error,
+            "gpu_ms": gpu_ms,
+            "tokens": tokens,
             "now": now,
         },
     ).rowcount

@@ -1,8 +1,11 @@
-"""From a request to rows: the job, its children, and its end when nothing is asked, all in one transaction."""
+"""From a request to rows, all in one transaction: the job, its charge, its children, its end when nothing is asked."""
 
 import msgspec
 
 from appliance import clock, prompts
+from appliance.accounts import plans
+from appliance.accounts.plans import ChargeMethod, Terms
+from appliance.billing import charges
 from appliance.database import Connection
 from appliance.errors import Unavailable
 from appliance.house import House
@@ -10,27 +13,64 @@ from appliance.jobs import advance, plan, rows
 from appliance.jobs.job import JobKind, Submission
 
 
+class _Ground(msgspec.Struct, frozen=True):
+    """What a submission stands on."""
+
+    checks_off: dict[str, bool]
+    has_custom: bool
+    open_jobs: int
+    terms: Terms
+
+
 def submit(conn: Connection, house: House, org_id: str, key_id: str | None, submission: Submission) -> advance.FollowUp:
-    """Accept a job. What follows is in the answer: whom to wake. Raises Unavailable when too many jobs wait."""
-    if rows.open_jobs(conn) >= house.settings.server.max_pending_jobs:
+    """Accept a job. What follows is in the answer: whom to wake. Raises Unavailable when too many jobs wait, and
+    PaymentRequired when the account is charged and has nothing left; a batch that has begun is taken whole."""
+    ground = _ground(conn, org_id)
+    if ground.open_jobs >= house.settings.server.max_pending_jobs:
         raise Unavailable(
             "Too many jobs are waiting (server.max_pending_jobs); nothing was accepted. Try again", retry_after_s=5
         )
     now = clock.now_ms()
+    if (
+        ground.terms.charge_method is not ChargeMethod.NONE
+        and charges.must_pay(conn, house.settings, org_id, now)
+        and not rows.has_batch(conn, submission.batch_id)
+    ):
+        raise charges.refusal(conn, org_id)
     job_id = clock.new_id()
-    asked_of = conn.execute("SELECT checks_off FROM organisation WHERE id = :id", {"id": org_id}).fetchone()
-    custom = conn.execute(
-        "SELECT slug, question FROM custom_category WHERE org_id = :id AND enabled ORDER BY created_at", {"id": org_id}
-    )
-    questions = plan.plan(
-        msgspec.json.decode(asked_of["checks_off"]),
-        {row["slug"]: row["question"] for row in custom},
-        prompts.now(conn),
-    )
+    questions = plan.plan(ground.checks_off, _custom(conn, org_id) if ground.has_custom else {}, prompts.now(conn))
     asked = plan.children(submission.kind, questions)
     total = 0 if submission.kind is JobKind.VIDEO else len(asked)
-    rows.insert_job(conn, job_id, org_id, key_id, submission, questions, total, now)
+    second_price = charges.second_price(ground.terms)
+    rows.insert_job(conn, job_id, org_id, key_id, submission, questions, total, now, gpu_second_micros=second_price)
+    charges.on_accept(conn, ground.terms, org_id, job_id, submission.kind.wire, now)
     if not asked:
         return advance.close_if_done(conn, house.settings, job_id, now)
     rows.insert_children(conn, job_id, asked, now)
     return advance.FollowUp(job_id=job_id, has_work=True)
+
+
+def _ground(conn: Connection, org_id: str) -> _Ground:
+    """In one statement: a submission pays for each."""
+    row = conn.execute(
+        f"""
+        SELECT organisation.checks_off,
+            EXISTS (SELECT 1 FROM custom_category WHERE org_id = :id AND enabled) AS has_custom,
+            (SELECT open_jobs FROM backlog) AS open_jobs,
+            {plans.OWN_OR_PLAN}
+        FROM organisation
+        LEFT JOIN plan ON plan.slug = organisation.plan
+        WHERE organisation.id = :id
+        """,  # noqa: S608  # columns of ours
+        {"id": org_id},
+    ).fetchone()
+    return _Ground(
+        msgspec.json.decode(row["checks_off"]), bool(row["has_custom"]), row["open_jobs"], plans.terms_in(row)
+    )
+
+
+def _custom(conn: Connection, org_id: str) -> dict[str, str]:
+    found = conn.execute(
+        "SELECT slug, question FROM custom_category WHERE org_id = :id AND enabled ORDER BY created_at", {"id": org_id}
+    )
+    return {row["slug"]: row["question"] for row in found}

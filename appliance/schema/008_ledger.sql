@@ -16,5 +16,9 @@ CREATE TABLE ledger (
     UNIQUE (source_type, source_id)
 ) STRICT;
 CREATE INDEX ledger_of_org ON ledger (org_id, seq DESC);
+CREATE INDEX ledger_of_type ON ledger (org_id, type, seq DESC);
 CREATE TRIGGER ledger_not_changed BEFORE UPDATE ON ledger BEGIN SELECT raise(ABORT, 'the ledger is only ever added to'); END;
 CREATE TRIGGER ledger_not_removed BEFORE DELETE ON ledger BEGIN SELECT raise(ABORT, 'the ledger is only ever added to'); END;
+
+-- The price of a GPU second as it stood when the job was accepted; NULL = the job is not metered.
+ALTER TABLE job ADD COLUMN gpu_second_micros INTEGER;

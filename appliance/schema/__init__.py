@@ -50,5 +50,10 @@ def m008_ledger(db: sqlite_utils.Database) -> None:
 
 
 @migrations()
+def m009_stripe(db: sqlite_utils.Database) -> None:
+    _run(db, "009_stripe.sql")
+
+
+@migrations()
 def m010_admin(db: sqlite_utils.Database) -> None:
     _run(db, "010_admin.sql")

@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from appliance.errors import Failure, MediaUnreachable
 from appliance.jobs import rows
 from appliance.jobs.job import Finding, JobKind
@@ -25,9 +27,12 @@ def moderate(hands: Hands, job: JobRow, children: Sequence[Child]) -> list[tuple
     pixels = [picture.pixels for picture in pictures]
     items = hands.models.look(looking.request(pixels, asked, job.plan, categories, judge))
     outcomes: list[tuple[Child, Outcome]] = []
+    spent = looking.spent(items)
     for child in children:
         try:
-            outcomes.append((child, looking.finding(child.kind, child.subject, items, categories, judge)))
+            found = looking.finding(child.kind, child.subject, items, categories, judge)
+            outcomes.append((child, msgspec.structs.replace(found, spent_ms=spent)))
+            spent = {}  # the one call was for all of them
         except Failure as failure:
             outcomes.append((child, failure))
     return outcomes

@@ -87,6 +87,16 @@ def failure(problem: Problem, model: str) -> Failure:
             return ModelUnavailable(f"{model}: {problem.message}", permanent=not problem.passing)
 
 
+def spent(items: Iterable[Mapping[str, Answer]]) -> dict[str, float]:
+    """Device → milliseconds that its models spent on these items: each answer holds its share of its batch."""
+    total: dict[str, float] = {}
+    for item in items:
+        for answer in item.values():
+            if answer.ms:
+                total[answer.device] = round(total.get(answer.device, 0.0) + answer.ms, 3)
+    return total
+
+
 def _sources(kind: ChildKind, subject: str, categories: Mapping[str, Category]) -> list[Source]:
     category = categories.get(subject)
     return category.classifiers("nsfw" if kind is ChildKind.NSFW else "vlm") if category else []

@@ -68,7 +68,15 @@ def decide(category: Category, judge: str, answers: Mapping[str, Answer], spoken
     reason = next((answers[score.model].reason for score in over if answers[score.model].reason), None)
     if over and reason is None:
         reason = _named(answers[over[0].model].scores)
-    return Finding({"text": bool(over)}, scores, bool(over), reason, language=spoken, detail=_details(answers))
+    return Finding(
+        {"text": bool(over)},
+        scores,
+        bool(over),
+        reason,
+        language=spoken,
+        detail=_details(answers),
+        spent_ms=looking.spent([answers]),
+    )
 
 
 def _named(scores: Mapping[str, float]) -> str:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from appliance.errors import Failure, MediaUnsupported
 from appliance.jobs.job import ChildKind, Finding
 from appliance.jobs.plan import visual
@@ -44,7 +46,7 @@ def moderate(hands: Hands, job: JobRow, children: Sequence[Child]) -> list[tuple
     for child, item in zip(children, items, strict=True):
         try:
             found = [looking.finding(kind, subject, [item], categories, judge) for kind, subject in asked]
-            outcomes.append((child, looking.join(found)))
+            outcomes.append((child, msgspec.structs.replace(looking.join(found), spent_ms=looking.spent([item]))))
         except Failure as failure:
             outcomes.append((child, failure))
     return outcomes
