@@ -228,9 +228,9 @@ def test_without_a_vision_judge_a_custom_category_is_refused_saying_what_to_inst
 
 def test_a_custom_category_is_asked_until_it_is_removed(house: House, judging: Settings, alice: Person) -> None:
     add(house, judging, alice.org_id)()
-    assert custom.questions(house.db.reader(), alice.org_id) == {"dogs": "Is there a dog?"}
+    assert [one.question for one in custom.asked(house.db.reader(), alice.org_id, "image")] == ["Is there a dog?"]
     house.db.write(lambda conn: custom.remove(conn, alice.org_id, "dogs", actor="operator:test"))
-    assert custom.questions(house.db.reader(), alice.org_id) == {}
+    assert custom.asked(house.db.reader(), alice.org_id, "image") == []
     with pytest.raises(NotFound):
         house.db.write(lambda conn: custom.remove(conn, alice.org_id, "dogs", actor="operator:test"))
 
