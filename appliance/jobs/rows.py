@@ -108,7 +108,7 @@ def insert_job(
     *,
     gpu_second_micros: int | None = None,
 ) -> None:
-    conn.execute(
+    seq = conn.execute(
         """
         INSERT INTO job (id, org_id, key_id, kind, origin, request_id, plan, webhook_url, batch_id, batch_key, total,
             gpu_second_micros, created_at)
@@ -130,10 +130,10 @@ def insert_job(
             "second": gpu_second_micros,
             "now": now,
         },
-    )
+    ).lastrowid
     conn.execute(
-        "INSERT INTO job_input (job_id, text, url, path) VALUES (:id, :text, :url, :path)",
-        {"id": job_id, "text": sub.text, "url": sub.url, "path": sub.path},
+        "INSERT INTO job_input (seq, job_id, text, url, path) VALUES (:seq, :id, :text, :url, :path)",
+        {"seq": seq, "id": job_id, "text": sub.text, "url": sub.url, "path": sub.path},
     )
 
 

@@ -36,6 +36,12 @@ def m004_limits(db: sqlite_utils.Database) -> None:
 
 
 @migrations()
+def m005_history(db: sqlite_utils.Database) -> None:
+    _run(db, "005_history.sql")
+    _run(db, "005_history_filled.sql")
+
+
+@migrations()
 def m007_custom(db: sqlite_utils.Database) -> None:
     rebuilt = "tbl_name IN ('delivery', 'delivery_attempt') AND type IN ('index', 'trigger') AND sql IS NOT NULL"
     beside = [sql for (sql,) in db.conn.execute(f"SELECT sql FROM sqlite_master WHERE {rebuilt}").fetchall()]  # noqa: S608
@@ -57,3 +63,8 @@ def m009_stripe(db: sqlite_utils.Database) -> None:
 @migrations()
 def m010_admin(db: sqlite_utils.Database) -> None:
     _run(db, "010_admin.sql")
+
+
+@migrations()
+def m011_cost(db: sqlite_utils.Database) -> None:
+    _run(db, "011_cost.sql")
