@@ -100,7 +100,7 @@ def run(box: Box, folder: Path, *, seconds: int, seed: int, phases: tuple[str, .
             *("--phases", ",".join(phases), "--max-time", str(seconds), "--seed", str(seed)),
             *("--report-json-path", str(path), "--report-html-path", str(folder / "report.html")),
         ],
-        env={**os.environ, "CUSTOMHOUSE_TEST_KEY": box.key, "NO_COLOR": "1"},
+        env={**os.environ, "CUSTOMHOUSE_TEST_KEY": box.key, "PYTHONPATH": str(HERE.parent), "NO_COLOR": "1"},
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

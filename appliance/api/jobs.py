@@ -5,12 +5,13 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, get
-from litestar.params import PathParameter
+from litestar.params import BodyKwarg, PathParameter
 
 from appliance import clock
 from appliance.accounts.keys import Caller
 from appliance.api.documents import Answer, Entry, operation
 from appliance.api.door import Door, door
+from appliance.api.shapes import Moment, Uuid
 from appliance.categories import BUILT_IN
 from appliance.database import Connection
 from appliance.errors import JobNotFound
@@ -18,20 +19,23 @@ from appliance.jobs import rows
 from appliance.jobs.job import JobKind, Status
 from appliance.jobs.rows import JobRow
 
+JobType = Annotated[str, BodyKwarg(schema_extra={"enum": ["pre", "post", "prompt", "image", "video"]})]
+JobStatus = Annotated[str, BodyKwarg(schema_extra={"enum": [status.value for status in Status]})]
+
 
 class JobBody(msgspec.Struct, frozen=True, kw_only=True):
     """A job. `reason` is there only when it is prohibited, `error_code` only when it failed."""
 
-    job_id: str
-    type: str
-    status: str
+    job_id: Uuid
+    type: JobType
+    status: JobStatus
     is_prohibited: bool | None
     categories: dict[str, Any]
     reason: str | msgspec.UnsetType = msgspec.UNSET
-    created_at: str
-    completed_at: str | None
+    created_at: Moment
+    completed_at: Moment | None
     error_code: str | msgspec.UnsetType = msgspec.UNSET
-    api_key_id: str | msgspec.UnsetType = msgspec.UNSET
+    api_key_id: Uuid | msgspec.UnsetType = msgspec.UNSET
     api_key_name: str | msgspec.UnsetType = msgspec.UNSET
 
 

@@ -13,6 +13,7 @@ from appliance.api.door import door
 from appliance.api.form import Upload
 from appliance.api.front import request_id
 from appliance.api.idempotency import Asked
+from appliance.api.shapes import Uuid
 from appliance.database import Connection
 from appliance.jobs.advance import FollowUp
 from appliance.jobs.job import JobKind, Submission
@@ -22,7 +23,7 @@ from appliance.jobs.submit import submit
 class Accepted(msgspec.Struct, frozen=True):
     """The job is on disk; it will be worked on whatever happens."""
 
-    job_id: str
+    job_id: Uuid
     status: str = "queued"
 
 

@@ -7,10 +7,11 @@ missed nothing. Nothing is polled a stream; see watcher.py.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any, assert_never
+from typing import Annotated, Any, Literal, assert_never
 
 import msgspec
 from litestar import Request, get
+from litestar.params import BodyKwarg
 from litestar.response import Stream
 
 from appliance.accounts.keys import Caller
@@ -41,6 +42,15 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     frame_count: int | None = None
 
 
+class Event(msgspec.Struct, frozen=True):
+    """One event of the stream."""
+
+    event: Literal["connected", "progress"]
+    data: Annotated[str, BodyKwarg(description="As JSON: job_id, status, progress (0 to 100), detail, frames.")]
+    id: str
+    retry: int | None = None
+
+
 _EXAMPLE = """retry: 3000
 id: 1
 event: connected
@@ -60,7 +70,7 @@ PROGRESS = Entry(
         "completed or failed; a comment every 15 seconds keeps the connection. A browser's EventSource cannot send the "
         "Authorization header: use fetch, or a client such as httpx-sse."
     ),
-    answer=Answer(200, str, "The events.", {"stream": _EXAMPLE}, "text/event-stream"),
+    answer=Answer(200, Event, "The events; the schema is one event's.", {"stream": _EXAMPLE}, "text/event-stream"),
     scope="job:read",
     errors=("JOB_NOT_FOUND",),
 )

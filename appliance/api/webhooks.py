@@ -10,6 +10,7 @@ from appliance.accounts.keys import Caller
 from appliance.api import form, submission
 from appliance.api.documents import Answer, Entry, Field, operation
 from appliance.api.door import door
+from appliance.api.shapes import Moment
 from appliance.webhooks import endpoints
 
 
@@ -17,7 +18,7 @@ class RegisteredBody(msgspec.Struct, frozen=True):
     """`secret` is there only when this call made it: it is shown once."""
 
     url: str
-    updated_at: str
+    updated_at: Moment
     secret: str | msgspec.UnsetType = msgspec.UNSET
 
 

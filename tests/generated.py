@@ -1,0 +1,32 @@
+"""What schemathesis sends where a schema says no more than `uri` or `image/png`: addresses of nobody, real pictures."""
+
+import cv2
+import numpy as np
+import schemathesis
+from hypothesis import strategies as st
+
+from appliance.demo import MEDIA
+
+_NAMES = st.from_regex(r"[a-z][a-z0-9]{0,9}(-[a-z0-9]{1,5})?\.(example|invalid)", fullmatch=True)
+_PATHS = st.from_regex(r"(/[A-Za-z0-9._~-]{0,12}){0,4}(\?[a-z]{1,5}=[A-Za-z0-9%]{0,8})?", fullmatch=True).filter(
+    lambda path: "%" not in path
+)
+
+
+def _picture(suffix: str) -> st.SearchStrategy[bytes]:
+    return st.builds(
+        lambda width, height, shade: cv2.imencode(suffix, np.full((height, width, 3), shade, np.uint8))[1].tobytes(),
+        st.integers(1, 64),
+        st.integers(1, 64),
+        st.integers(0, 255),
+    )
+
+
+schemathesis.openapi.format("uri", st.builds("{}://{}{}".format, st.sampled_from(["http", "https"]), _NAMES, _PATHS))
+schemathesis.openapi.media_type("image/png", _picture(".png"))
+schemathesis.openapi.media_type("image/jpeg", _picture(".jpg"))
+schemathesis.openapi.media_type("image/webp", _picture(".webp"))
+for clip in [*MEDIA.glob("*.mp4")]:
+    schemathesis.openapi.media_type("video/mp4", st.just(clip.read_bytes()))
+for clip in [*MEDIA.glob("*.webm")]:
+    schemathesis.openapi.media_type("video/webm", st.just(clip.read_bytes()))
