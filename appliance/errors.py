@@ -3,17 +3,23 @@
 CustomhouseError
 ├── Refusal                  the caller's answer: a status, a code of the contract, a sentence that says what to do
 │   ├── InvalidRequest           400 INVALID_REQUEST
+│   ├── BatchEmpty               400 BATCH_EMPTY
+│   ├── BatchTooLarge            400 BATCH_TOO_LARGE
+│   ├── DuplicateItemKey         400 DUPLICATE_ITEM_KEY
+│   ├── TextTooLong              400 TEXT_TOO_LONG
 │   ├── Unauthorized             401 UNAUTHORIZED
 │   ├── PaymentRequired          402 PAYMENT_REQUIRED
 │   ├── Forbidden                403 FORBIDDEN
 │   ├── AccountTerminated        403 ACCOUNT_TERMINATED
 │   ├── NotFound                 404 NOT_FOUND
 │   ├── JobNotFound              404 JOB_NOT_FOUND
+│   ├── BatchNotFound            404 BATCH_NOT_FOUND
 │   ├── MethodNotAllowed         405 METHOD_NOT_ALLOWED
 │   ├── Conflict                 409 CONFLICT
 │   ├── PayloadTooLarge          413 PAYLOAD_TOO_LARGE
 │   ├── UnsupportedMedia         415 UNSUPPORTED_MEDIA
 │   ├── IdempotencyKeyReused     422 IDEMPOTENCY_KEY_REUSED
+│   ├── ExampleUnreachable       422 MEDIA_UNREACHABLE: the address of an example that is tried while the caller waits
 │   ├── RateLimited              429 RATE_LIMITED
 │   └── Unavailable              503 SERVICE_UNAVAILABLE (carries retry_after_s)
 │       ├── StripeOff                there is no key: manual credits are all there is
@@ -65,6 +71,26 @@ class InvalidRequest(Refusal):
     status = 400
 
 
+class BatchEmpty(Refusal):
+    code = "BATCH_EMPTY"
+    status = 400
+
+
+class BatchTooLarge(Refusal):
+    code = "BATCH_TOO_LARGE"
+    status = 400
+
+
+class DuplicateItemKey(Refusal):
+    code = "DUPLICATE_ITEM_KEY"
+    status = 400
+
+
+class TextTooLong(Refusal):
+    code = "TEXT_TOO_LONG"
+    status = 400
+
+
 class Unauthorized(Refusal):
     code = "UNAUTHORIZED"
     status = 401
@@ -99,6 +125,14 @@ class JobNotFound(Refusal):
         self.job_id = job_id
 
 
+class BatchNotFound(Refusal):
+    code = "BATCH_NOT_FOUND"
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("Batch not found")
+
+
 class MethodNotAllowed(Refusal):
     code = "METHOD_NOT_ALLOWED"
     status = 405
@@ -125,6 +159,11 @@ class IdempotencyKeyReused(Refusal):
 
     def __init__(self) -> None:
         super().__init__("This Idempotency-Key was used for another request; send a new key with a new request")
+
+
+class ExampleUnreachable(Refusal):
+    code = "MEDIA_UNREACHABLE"
+    status = 422
 
 
 class RateLimited(Refusal):
