@@ -13,6 +13,7 @@ wheels=$state/wheels
 build=$state/build # only while llama-cpp-python compiles
 logs=$state/logs
 stamps=$state/stamps
+oracle=$state/oracle # localstripe, for the tests
 
 device=auto # auto | cpu | cuda
 is_gpu_seen=no
@@ -87,8 +88,9 @@ try() {
 
 run_tests() {
   set_up "$root/config/requirements.txt" "$root/config/requirements-test.txt"
+  provide_oracle
   step "tests"
-  export PATH=$venv/bin:$PATH CUSTOMHOUSE_TEST_WEIGHTS=$state/weights
+  export PATH=$venv/bin:$PATH CUSTOMHOUSE_TEST_WEIGHTS=$state/weights CUSTOMHOUSE_TEST_LOCALSTRIPE=$oracle/bin/localstripe
   cd "$root"
   run_last "$venv/bin/python" -m tests "$@"
 }
@@ -229,6 +231,18 @@ fetch_weights() {
   step "weights: the starter set${models[*]:+ and ${models[*]}}"
   CUSTOMHOUSE_HOME=$state run "$venv/bin/customhouse" models fetch
   ((${#models[@]} == 0)) || CUSTOMHOUSE_HOME=$state run "$venv/bin/customhouse" models fetch "${models[@]}"
+}
+
+# Somebody else's Stripe, which the tests compare ours with. It is GPL: a program of its own, spoken to over loopback.
+provide_oracle() {
+  local list=$root/config/requirements-oracle.txt key
+  key=$(sha256sum <"$list")
+  if is_done oracle "$key" && [[ -d $oracle ]]; then return; fi
+  step "localstripe: what the billing tests compare with, in .customhouse/oracle"
+  run rm -f "$stamps/oracle"
+  run "$python" -m venv --clear "$oracle"
+  follow oracle "$oracle/bin/python" -m pip install --no-input --require-hashes -r "$list"
+  mark_done oracle "$key"
 }
 
 # --- llama-cpp-python: PyPI has its source only, so it is built once and the wheel is kept ----------------------------

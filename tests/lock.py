@@ -24,6 +24,7 @@ LISTS: dict[Path, tuple[str, list[str]]] = {
     CONFIG / "requirements-test.txt": ("the tests' tools", ["pyproject.toml", "--extra", "test", "--extra", "train"]),
 }
 """Path → what it holds, and the question to uv. BASE comes first: the others hold only what it does not."""
+ORACLE = CONFIG / "requirements-oracle.txt"
 BUILD = CONFIG / "requirements-build.txt"
 SOURCE = CONFIG / "requirements-llama.txt"
 
@@ -36,6 +37,7 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         uv = _find_uv(Path(scratch), pins["dependency-groups"]["lock"])
         left_out = [SOURCE_ONLY]
+        _compile(uv, ORACLE, "localstripe, in an environment of its own", ["--group", "oracle", *arguments])
         for path, (what, question) in LISTS.items():
             _compile(uv, path, what, [*question, *arguments], left_out)
             if path == BASE:

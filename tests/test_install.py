@@ -123,6 +123,22 @@ def test_arguments_of_test_go_on(checkout: Checkout) -> None:
     assert checkout.runs[-1] == "run -m tests -k webhook or job --golden"
 
 
+def test_localstripe_has_an_environment_of_its_own_and_only_for_the_tests(checkout: Checkout) -> None:
+    """GPL: the tests start it as a program. It is in no list that anything of ours is installed from."""
+    oracle = checkout.root / ".customhouse/oracle"
+    checkout.install("try")
+    assert not oracle.exists()
+    checkout.install("test")
+    assert [call for call in checkout.calls if "requirements-oracle.txt" in call] == [
+        f"pip -m pip install --no-input --require-hashes -r {checkout.root}/config/requirements-oracle.txt"
+    ]
+    assert oracle.exists()
+    checkout.install("test")
+    assert checkout.calls == checkout.runs
+    others = [path for path in LISTS if path.name != "requirements-oracle.txt"]
+    assert [path.name for path in others if "localstripe" in lock.names(path)] == []
+
+
 def test_try_after_test_installs_nothing(checkout: Checkout) -> None:
     checkout.install("test")
     checkout.install("try")
@@ -250,6 +266,7 @@ def test_the_lists_hold_what_pyproject_pins() -> None:
         *extras["train"],
         *groups["setup"],
         *groups["build"],
+        *groups["oracle"],
     ]
     text = "\n".join(path.read_text() for path in LISTS)
     listed = set(re.findall(r"^([a-z0-9.-]+==[^ ]+)", text, re.MULTILINE))
