@@ -1,11 +1,15 @@
 """The ledger: money in, money out, never edited. Amounts are signed millionths of a US dollar."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
 
 from appliance import clock
 from appliance.database import Connection, Row
+from appliance.errors import NotFound
+
+_LATEST = 2**63 - 1
 
 
 class EntryType(StrEnum):
@@ -88,6 +92,44 @@ def balance(conn: Connection, org_id: str) -> int:
         "SELECT balance_micros FROM ledger WHERE org_id = :org ORDER BY seq DESC LIMIT 1", {"org": org_id}
     ).fetchone()
     return row["balance_micros"] if row else 0
+
+
+def last(conn: Connection, org_id: str) -> Entry | None:
+    """The newest entry; None when there is none yet."""
+    found = page(conn, org_id, limit=1)
+    return found[0] if found else None
+
+
+def page(
+    conn: Connection, org_id: str, *, limit: int, types: Iterable[EntryType] = (), before: str | None = None
+) -> list[Entry]:
+    """Newest first, of these types or of all, and older than the entry with the id `before`. Raises NotFound when the
+    organisation has no such entry."""
+    bound: dict[str, object] = {"org": org_id, "limit": limit, "seq": _LATEST if before is None else None}
+    if before is not None:
+        row = conn.execute("SELECT seq FROM ledger WHERE id = :id AND org_id = :org", {"id": before, "org": org_id})
+        if (found := row.fetchone()) is None:
+            raise NotFound("There is no such entry")
+        bound["seq"] = found["seq"]
+    wanted = list(types)
+    if not wanted:
+        rows = conn.execute(
+            "SELECT * FROM ledger WHERE org_id = :org AND seq < :seq ORDER BY seq DESC LIMIT :limit", bound
+        )
+        return [_entry(row) for row in rows]
+    # Each type by itself, from its index: together they would be sorted, all ten million, for one page.
+    held = [
+        _entry(row)
+        for type in wanted
+        for row in conn.execute(
+            """
+            SELECT * FROM ledger WHERE org_id = :org AND type = :type AND seq < :seq
+            ORDER BY seq DESC LIMIT :limit
+            """,
+            {**bound, "type": type.value},
+        )
+    ]
+    return sorted(held, key=lambda entry: entry.seq, reverse=True)[:limit]
 
 
 def _entry(row: Row) -> Entry:
