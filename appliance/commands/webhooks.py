@@ -58,7 +58,7 @@ def list_(org: str | None, status: str | None, limit: int, as_json: bool) -> Non
 @click.argument("reference", metavar="ID")
 @_JSON
 def show(reference: str, as_json: bool) -> None:
-    """Show a delivery and its attempts. ID is its own or its job's."""
+    """Show a delivery and its attempts. ID is its own, its job's or its batch's."""
     with _house() as house:
         reader = house.db.reader()
         found = deliveries.find(reader, reference)
@@ -210,6 +210,7 @@ def _delivery(one: Delivery, names: dict[str, str]) -> dict[str, Any]:
         "id": one.id,
         "organisation": names[one.org_id],
         "job_id": one.job_id,
+        "batch_id": one.batch_id,
         "url": one.url,
         "is_global": one.is_global,
         "status": one.status.value,

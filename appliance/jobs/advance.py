@@ -8,7 +8,7 @@ import msgspec
 
 from appliance.billing import charges
 from appliance.database import Connection
-from appliance.jobs import rows, verdict
+from appliance.jobs import batch, rows, verdict
 from appliance.jobs.job import ChildKind, Status
 from appliance.jobs.rows import Child, JobRow
 from appliance.settings import Settings
@@ -52,8 +52,15 @@ def close_if_done(conn: Connection, settings: Settings, job_id: str, now: int) -
     )
     _settle(conn, job, failed, gpu_ms, now)
     closed = rows.job(conn, job_id)
-    delivery = deliveries.enqueue(conn, settings, closed, now) if closed else None
+    delivery = _tell(conn, settings, closed, now) if closed else None
     return FollowUp(job_id, is_closed=True, delivery_id=delivery)
+
+
+def _tell(conn: Connection, settings: Settings, job: JobRow, now: int) -> str | None:
+    """The delivery that this job's end makes: its own, or its batch's when it was the last."""
+    if job.batch_id is not None:
+        return batch.close_if_done(conn, settings, job.batch_id, now)
+    return deliveries.enqueue(conn, settings, job, now)
 
 
 def model_ms(children: Iterable[Child], *, count_cpu: bool) -> int:

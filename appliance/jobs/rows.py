@@ -77,6 +77,12 @@ def job_for(conn: Connection, org_id: str, job_id: str) -> JobRow | None:
     )
 
 
+def jobs_of_batch(conn: Connection, batch_id: str) -> list[JobRow]:
+    """As they were submitted."""
+    found = conn.execute("SELECT * FROM job WHERE batch_id = :batch ORDER BY seq", {"batch": batch_id}).fetchall()
+    return [job for row in found if (job := _job(row)) is not None]
+
+
 def input_of(conn: Connection, job_id: str) -> Input | None:
     """None once it was purged."""
     row = conn.execute("SELECT text, url, path FROM job_input WHERE job_id = :id", {"id": job_id}).fetchone()

@@ -1,4 +1,4 @@
-"""Deliveries: one row a closed job, born with its verdict, kept with every attempt that was made.
+"""Deliveries: one row a closed job or batch, born with its verdict, kept with every attempt that was made.
 
 The row is the truth; who sends it holds it by a lease. A worker that dies between sending and recording leaves the
 lease to run out, and the same delivery goes out again under the same id: at least once, never silently not at all.
@@ -12,7 +12,7 @@ from appliance.errors import Conflict, NotFound
 from appliance.settings import Settings
 from appliance.webhooks import endpoints, payload, secret
 from appliance.webhooks.endpoints import Endpoint
-from appliance.webhooks.payload import ClosedJob
+from appliance.webhooks.payload import ClosedBatch, ClosedJob
 from appliance.webhooks.schedule import Outcome, State
 
 ABREAST = 4
@@ -26,7 +26,9 @@ class Delivery(msgspec.Struct, frozen=True):
 
     id: str
     org_id: str
-    job_id: str
+    job_id: str | None
+    """None when it is a batch's."""
+    batch_id: str | None
     url: str
     is_global: bool
     status: State
@@ -71,34 +73,22 @@ def enqueue(conn: Connection, settings: Settings, job: ClosedJob, now: int) -> s
     row is then kept as failed, to be replayed when it works again). Calling it twice makes one row."""
     if payload.is_failed(job) and not settings.webhooks.send_failed:
         return None
-    endpoint = None if job.webhook_url else endpoints.get(conn, job.org_id)
-    url = job.webhook_url or (endpoint.url if endpoint else None)
-    if url is None:
+    to = _where(conn, job.org_id, job.webhook_url)
+    if to is None:
         return None
-    delivery_id = payload.delivery_id(job.id)
     body = payload.body(
         job, now, include_type=settings.webhooks.include_type, expose_reasons=settings.jobs.expose_reasons
     )
-    made = conn.execute(
-        """
-        INSERT INTO delivery (id, org_id, job_id, url, is_global, body, next_at, created_at)
-        VALUES (:id, :org_id, :job_id, :url, :is_global, :body, :now, :now)
-        ON CONFLICT (id) DO NOTHING
-        """,
-        {
-            "id": delivery_id,
-            "org_id": job.org_id,
-            "job_id": job.id,
-            "url": url,
-            "is_global": int(endpoint is not None),
-            "body": body,
-            "now": now,
-        },
-    ).rowcount
-    if made and endpoint is not None and endpoint.is_disabled:
-        _give_up(conn, delivery_id, _unusable(endpoint), now)
+    return _make(conn, job.org_id, to, body, now, job_id=job.id)
+
+
+def enqueue_batch(conn: Connection, settings: Settings, batch: ClosedBatch, now: int) -> str | None:
+    """`enqueue` for texts that were submitted together, in the transaction that closes the last of them."""
+    to = _where(conn, batch.org_id, batch.webhook_url)
+    if to is None:
         return None
-    return delivery_id
+    body = payload.batch_body(batch, now, expose_reasons=settings.jobs.expose_reasons)
+    return _make(conn, batch.org_id, to, body, now, batch_id=batch.id)
 
 
 def claim(conn: Connection, delivery_id: str, now: int, lease_ms: int, *, sign: bool = True) -> Claim | None:
@@ -266,7 +256,7 @@ def replay_failed(
 
 
 def find(conn: Connection, reference: str, *, org_id: str | None = None) -> Delivery:
-    """The delivery with this id, or of the job with this id. Raises NotFound, also when it is not `org_id`'s."""
+    """The delivery with this id, or of this job or batch. Raises NotFound, also when it is not `org_id`'s."""
     row = conn.execute(
         """
         SELECT * FROM delivery
@@ -309,6 +299,55 @@ def body(conn: Connection, delivery_id: str) -> str:
     return row["body"]
 
 
+class _To(msgspec.Struct, frozen=True):
+    """Where a delivery goes: an address of its own, or the registered endpoint."""
+
+    url: str
+    endpoint: Endpoint | None
+
+
+def _where(conn: Connection, org_id: str, own_url: str | None) -> _To | None:
+    if own_url:
+        return _To(own_url, None)
+    endpoint = endpoints.get(conn, org_id)
+    return _To(endpoint.url, endpoint) if endpoint else None
+
+
+def _make(
+    conn: Connection,
+    org_id: str,
+    to: _To,
+    body: str,
+    now: int,
+    *,
+    job_id: str | None = None,
+    batch_id: str | None = None,
+) -> str | None:
+    """The row, once; None when its endpoint takes nothing."""
+    delivery_id = payload.delivery_id(job_id or batch_id or "")
+    made = conn.execute(
+        """
+        INSERT INTO delivery (id, org_id, job_id, batch_id, url, is_global, body, next_at, created_at)
+        VALUES (:id, :org_id, :job_id, :batch_id, :url, :is_global, :body, :now, :now)
+        ON CONFLICT (id) DO NOTHING
+        """,
+        {
+            "id": delivery_id,
+            "org_id": org_id,
+            "job_id": job_id,
+            "batch_id": batch_id,
+            "url": to.url,
+            "is_global": int(to.endpoint is not None),
+            "body": body,
+            "now": now,
+        },
+    ).rowcount
+    if made and to.endpoint is not None and to.endpoint.is_disabled:
+        _give_up(conn, delivery_id, _unusable(to.endpoint), now)
+        return None
+    return delivery_id
+
+
 def _has_room(conn: Connection, org_id: str, now: int) -> bool:
     under_way = conn.execute(
         "SELECT count(*) FROM delivery WHERE org_id = :org_id AND status = 'sending' AND lease_until > :now",
@@ -346,6 +385,7 @@ def _delivery(row: Row) -> Delivery:
         id=row["id"],
         org_id=row["org_id"],
         job_id=row["job_id"],
+        batch_id=row["batch_id"],
         url=row["url"],
         is_global=bool(row["is_global"]),
         status=State(row["status"]),

@@ -1,7 +1,7 @@
 """The body of a delivery, key for key as the seeds show it; what is ours comes last. Pure."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from appliance import clock
@@ -38,15 +38,69 @@ class ClosedJob(Protocol):
     @property
     def completed_at(self) -> int | None: ...
 
+    @property
+    def batch_key(self) -> str | None:
+        """What its caller named it, when it was submitted with others."""
+        ...
 
-def delivery_id(job_id: str) -> str:
-    """The same at every attempt, so that a receiver can tell a repeat."""
-    return f"wh_{job_id}"
+
+class ClosedBatch(Protocol):
+    """Texts that were submitted together, once the last of their jobs has closed."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def org_id(self) -> str: ...
+    @property
+    def webhook_url(self) -> str | None: ...
+    @property
+    def jobs(self) -> Sequence[ClosedJob]:
+        """As they were submitted."""
+        ...
+
+
+def delivery_id(subject_id: str) -> str:
+    """Of a job or a batch: the same at every attempt, so that a receiver can tell a repeat."""
+    return f"wh_{subject_id}"
 
 
 def body(job: ClosedJob, now: int, *, include_type: bool, expose_reasons: bool) -> str:
     """The JSON text that is signed, sent and kept: one rendering for all attempts. `now` stands in for a job that
     does not say when it closed."""
+    document = _result(job, now, expose_reasons)
+    if include_type:
+        document["type"] = _wire_kind(job.kind)
+    document["delivery_id"] = delivery_id(job.id)
+    return _rendered(document)
+
+
+def batch_body(batch: ClosedBatch, now: int, *, expose_reasons: bool) -> str:
+    """The one notice of a batch: every job's result under its key. A failed one is told here whatever `send_failed`
+    says, because a list that leaves it out would read as if it had not been submitted."""
+    document: dict[str, Any] = {
+        "batch_id": batch.id,
+        "status": "completed",
+        "items": [{"key": job.batch_key, **_result(job, now, expose_reasons)} for job in batch.jobs],
+        "completed_at": clock.rfc3339(now),
+        "type": "text_batch",
+        "delivery_id": delivery_id(batch.id),
+    }
+    return _rendered(document)
+
+
+def is_failed(job: ClosedJob) -> bool:
+    return job.status == "failed"
+
+
+def reason_is_told(job: ClosedJob, expose_reasons: bool) -> bool:
+    """The seeds give a reason for prompts that are prohibited; for pictures only the operator's setting does."""
+    if is_failed(job) or not job.is_prohibited or not job.reason:
+        return False
+    return _wire_kind(job.kind) == "prompt" or expose_reasons
+
+
+def _result(job: ClosedJob, now: int, expose_reasons: bool) -> dict[str, Any]:
+    """The seeds' members in the seeds' order."""
     failed = is_failed(job)
     document: dict[str, Any] = {
         "job_id": job.id,
@@ -60,21 +114,11 @@ def body(job: ClosedJob, now: int, *, include_type: bool, expose_reasons: bool) 
     if failed:
         document["error_code"] = job.error_code or "INTERNAL_ERROR"
     document["completed_at"] = clock.rfc3339(now if job.completed_at is None else job.completed_at)
-    if include_type:
-        document["type"] = _wire_kind(job.kind)
-    document["delivery_id"] = delivery_id(job.id)
+    return document
+
+
+def _rendered(document: dict[str, Any]) -> str:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-
-
-def is_failed(job: ClosedJob) -> bool:
-    return job.status == "failed"
-
-
-def reason_is_told(job: ClosedJob, expose_reasons: bool) -> bool:
-    """The seeds give a reason for prompts that are prohibited; for pictures only the operator's setting does."""
-    if is_failed(job) or not job.is_prohibited or not job.reason:
-        return False
-    return _wire_kind(job.kind) == "prompt" or expose_reasons
 
 
 def _wire_kind(kind: str) -> str:
