@@ -45,12 +45,27 @@ def render(document: Document) -> str:
         f"<h1>{escape(info['title'])} <span class=soft>{escape(info['version'])}</span></h1>",
         f"<p>{_prose(info.get('description', ''))}</p>",
         "<nav>" + "".join(f"<a href='#{escape(_slug(tag))}'>{escape(tag)}</a>" for tag in tags),
+        "<a href='#errors'>Errors</a>",
         "<a href='/schema/openapi.json'>openapi.json</a><a href='/schema/openapi.yaml'>openapi.yaml</a></nav>",
     ]
     for tag in tags:
         parts.append(f"<h2 id='{escape(_slug(tag))}'>{escape(tag)}</h2>")
         parts += [_operation(document, *one) for one in operations if tag in one[2].get("tags", ["Other"])]
+    parts.append(_errors(document))
     return "\n".join(parts)
+
+
+def _errors(document: Document) -> str:
+    """Every code that the document knows, also those that no route answers."""
+    answers: dict[str, Document] = document.get("components", {}).get("responses", {})
+    rows: list[str] = []
+    for code, answer in answers.items():
+        value = answer["content"]["application/json"]["examples"][code]["value"]
+        rows.append(
+            f"<tr><td><code>{escape(code)}</code><td class=soft>{value['statusCode']}"
+            f"<td>{_prose(value['message'])}<td class=soft>{_prose(answer['description'])}"
+        )
+    return f"<h2 id=errors>Errors</h2><table><tr><th>Code<th><th>For instance<th>{''.join(rows)}</table>"
 
 
 def _operation(document: Document, path: str, method: str, operation: Document) -> str:
@@ -75,7 +90,8 @@ def _parameters(parameters: list[Document]) -> str:
         return ""
     rows = "".join(
         f"<tr><td><code>{escape(one['name'])}</code><td class=soft>{escape(one['in'])}"
-        f"<td>{_prose(one.get('description', '') or one.get('schema', {}).get('type', ''))}"
+        f"{', required' if one.get('required') and one['in'] != 'path' else ''}"
+        f"<td>{_prose(one.get('description', ''))} <span class=soft>{escape(_kind(one.get('schema', {})))}</span>"
         for one in parameters
     )
     return f"<table><tr><th>Parameter<th><th>{rows}</table>"
@@ -87,14 +103,41 @@ def _body(content: dict[str, Document]) -> str:
     widest = content.get("multipart/form-data") or content["application/json"]
     schema = widest["schema"]
     required = schema.get("required", [])
+    fields: dict[str, Document] = schema.get("properties", {})
     rows = "".join(
         f"<tr><td><code>{escape(name)}</code>"
-        f"<td class=soft>{'file' if 'contentMediaType' in field else escape(str(field.get('type', '')))}"
+        f"<td class=soft>{'file' if 'contentMediaType' in field else escape(_kind(field))}"
         f"{', required' if name in required else ''}<td>{_prose(field.get('description', ''))}"
-        for name, field in schema["properties"].items()
+        for name, field in fields.items()
     )
     types = ", ".join(f"<code>{escape(name)}</code>" for name in content)
     return f"<table><tr><th>Field<th><th>{rows}</table><p class=soft>Body: {types}</p>"
+
+
+def _kind(schema: Document) -> str:
+    """What a value has to be, in a few words."""
+    if "items" in schema:
+        return f"list of {_kind(schema['items']) or 'values'}{_bounds(schema, 'minItems', 'maxItems')}"
+    if "enum" in schema:
+        return " | ".join("null" if one is None else str(one) for one in schema["enum"])
+    choices: list[Document] = schema.get("oneOf") or schema.get("anyOf") or []
+    if choices:
+        return " | ".join(filter(None, map(_kind, choices)))
+    kind = schema.get("type", "")
+    words = [
+        " | ".join(cast("list[str]", kind)) if isinstance(kind, list) else str(kind),
+        schema.get("format", ""),
+        _bounds(schema, "minimum", "maximum"),
+        _bounds(schema, "minLength", "maxLength", " characters"),
+        f"default {schema['default']}" if "default" in schema else "",
+    ]
+    return ", ".join(word.strip() for word in words if word)
+
+
+def _bounds(schema: Document, least: str, most: str, unit: str = "") -> str:
+    if most not in schema:
+        return ""
+    return f" {schema[least]} to {schema[most]}{unit}" if least in schema else f" at most {schema[most]}{unit}"
 
 
 def _curl(path: str, method: str, operation: Document, is_open: bool) -> str:
@@ -118,6 +161,16 @@ def _response(document: Document, code: str, answer: Document) -> str:
             text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
             shown.append(f"<pre>{escape(text)}</pre>")
         shown.append(_fields(document, content.get("schema", {})) if media_type == "application/json" else "")
+    names: dict[str, Document] = answer.get("headers") or {}
+    if names:
+        headers = ", ".join(f"<code>{escape(name)}</code>" for name in names)
+        shown.append(f"<p class=soft>Headers: {headers}</p>")
+    links: dict[str, Document] = answer.get("links") or {}
+    if links:
+        leads = ", ".join(
+            f"<a href='#{escape(link['operationId'])}'>{escape(name)}</a>" for name, link in links.items()
+        )
+        shown.append(f"<p class=soft>Leads to: {leads}</p>")
     return (
         f"<details{' open' if code < '300' else ''}><summary><code>{escape(code)}</code> "
         f"{_prose(answer.get('description', ''))}</summary>{''.join(shown)}</details>"
