@@ -32,6 +32,7 @@ Connection = sqlite3.Connection
 Row = sqlite3.Row
 Error = sqlite3.Error
 IntegrityError = sqlite3.IntegrityError
+OperationalError = sqlite3.OperationalError
 
 T = TypeVar("T")
 
@@ -42,14 +43,15 @@ _Answer = tuple[_Waiter, Any, Exception | None]
 _TOGETHER = 256  # the most functions in one commit: keeps p99 low when thousands wait
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection with our settings. Raises Misconfigured on an SQLite that can corrupt the file."""
+def connect(path: Path, *, timeout_s: float = 30.0) -> sqlite3.Connection:
+    """A connection with our settings, which waits so long for other writers. Raises Misconfigured on an SQLite that can
+    corrupt the file."""
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise Misconfigured(
             f"SQLite {sqlite3.sqlite_version} can corrupt this database; "
             f"install the pinned pysqlite3 (SQLite ≥ {'.'.join(map(str, OLDEST_SQLITE))})"
         )
-    conn = sqlite3.connect(str(path), timeout=30.0, isolation_level=None, check_same_thread=False)
+    conn = sqlite3.connect(str(path), timeout=timeout_s, isolation_level=None, check_same_thread=False)
     conn.row_factory = sqlite3.Row
     conn.execute("PRAGMA journal_mode = WAL")
     conn.execute("PRAGMA synchronous = FULL")

@@ -18,7 +18,7 @@ from litestar.testing import TestClient
 from appliance import database
 from appliance.house import House
 from appliance.settings import Log, Settings
-from tests.cast import Person, enrol
+from tests.cast import UNHURRIED, Person, enrol
 
 
 @pytest.fixture(autouse=True)
@@ -80,8 +80,9 @@ def _migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Defaults, in a state directory of this test's own. Vary with `msgspec.structs.replace`."""
-    return Settings(home=tmp_path / "home", log=Log(level="warning"))
+    """Defaults, in a state directory of this test's own, but asked more often than 60 times a minute. Vary with
+    `msgspec.structs.replace`."""
+    return Settings(home=tmp_path / "home", log=Log(level="warning"), limits=UNHURRIED)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from litestar.testing import TestClient
 
 from appliance.house import House
 from appliance.settings import Settings
+from tests.cast import UNHURRIED
 
 Client = TestClient[Any]
 Operation = tuple[str, str, dict[str, Any]]
@@ -20,7 +21,7 @@ Operation = tuple[str, str, dict[str, Any]]
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     from appliance.api.app import create_app
 
-    with TestClient(create_app(House(Settings(home=tmp_path_factory.mktemp("home"))))) as client:
+    with TestClient(create_app(House(Settings(home=tmp_path_factory.mktemp("home"), limits=UNHURRIED)))) as client:
         yield client
 
 

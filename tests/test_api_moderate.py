@@ -20,7 +20,7 @@ from appliance.database import Connection
 from appliance.house import House
 from appliance.settings import Media, Server, Settings, Uploads
 from tests import recorded
-from tests.cast import Person, enrol
+from tests.cast import UNHURRIED, Person, enrol
 from tests.recorded import pretty
 
 Client = TestClient[Any]
@@ -205,7 +205,7 @@ class Shared(msgspec.Struct, frozen=True):
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     from appliance.api.app import create_app
 
-    house = House(Settings(home=tmp_path_factory.mktemp("shared")))
+    house = House(Settings(home=tmp_path_factory.mktemp("shared"), limits=UNHURRIED))
     with TestClient(create_app(house)) as client:
         yield Shared(client, house, enrol(house, "A", "alice"))
 

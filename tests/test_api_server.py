@@ -23,7 +23,7 @@ from appliance.accounts import keys
 from appliance.house import House
 from appliance.jobs import rows
 from appliance.settings import Settings
-from tests.cast import Person, enrol
+from tests.cast import UNHURRIED, Person, enrol
 
 PATIENCE_S = 30.0
 
@@ -40,6 +40,7 @@ class Served:
             "CUSTOMHOUSE_HOME": str(home),
             "CUSTOMHOUSE_SERVER_PORT": str(self.port),
             "CUSTOMHOUSE_LOG_FORMAT": "json",
+            "CUSTOMHOUSE_LIMITS_REQUESTS_PER_MINUTE": str(UNHURRIED.requests_per_minute),
             **environ,
         }
         self.process = self.start()

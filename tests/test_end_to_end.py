@@ -21,6 +21,7 @@ from appliance.accounts import keys, organisations
 from appliance.demo import MEDIA
 from appliance.house import House
 from appliance.supervisor import Supervisor
+from tests.cast import UNHURRIED
 
 pytestmark = pytest.mark.weights
 
@@ -70,6 +71,7 @@ class Box:
             "CUSTOMHOUSE_MEDIA_ALLOWED_PRIVATE_CIDRS": "127.0.0.0/8",
             "CUSTOMHOUSE_WORKER_RETRY_BASE_S": "0.2",
             "CUSTOMHOUSE_LOG_LEVEL": "warning",
+            "CUSTOMHOUSE_LIMITS_REQUESTS_PER_MINUTE": str(UNHURRIED.requests_per_minute),
         }
         self.house = House(settings_file.load(environ=environ))
         self.key = self.house.db.write(

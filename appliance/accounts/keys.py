@@ -49,6 +49,9 @@ class Caller(msgspec.Struct, frozen=True):
     key_prefix: str
     scopes: frozenset[str]
     last_used_at: int | None = None
+    requests_per_minute: int | None = None
+    """What the organisation has of its own, else its plan's; None = as the settings say."""
+    burst_per_second: int | None = None
 
     @property
     def actor(self) -> str:
@@ -124,9 +127,12 @@ def recognise(conn: Connection, pepper: bytes, raw: str) -> Caller:
     row = conn.execute(
         """
         SELECT api_key.id, api_key.org_id, api_key.name, api_key.prefix, api_key.digest, api_key.scopes,
-            api_key.last_used_at, api_key.expires_at, api_key.revoked_at, organisation.status AS org_status
+            api_key.last_used_at, api_key.expires_at, api_key.revoked_at, organisation.status AS org_status,
+            ifnull(organisation.requests_per_minute, plan.requests_per_minute) AS requests_per_minute,
+            ifnull(organisation.burst_per_second, plan.burst_per_second) AS burst_per_second
         FROM api_key
         JOIN organisation ON organisation.id = api_key.org_id
+        LEFT JOIN plan ON plan.slug = organisation.plan
         WHERE api_key.digest = :digest
         """,
         {"digest": wanted},
@@ -149,6 +155,8 @@ def recognise(conn: Connection, pepper: bytes, raw: str) -> Caller:
         key_prefix=row["prefix"],
         scopes=frozenset(_scopes(row["scopes"])),
         last_used_at=row["last_used_at"],
+        requests_per_minute=row["requests_per_minute"],
+        burst_per_second=row["burst_per_second"],
     )
 
 

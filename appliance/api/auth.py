@@ -1,6 +1,12 @@
-"""Who is asking: the guard of every route but health, metrics and the documents. A key comes in the header only."""
+"""Who is asking, and how often: the guard of every route but health, metrics and the documents. A key comes in the
+header only.
+
+What fails is counted by address, and what a key lets in by organisation; the two do not touch. Behind one address there
+may be many, so a right key is let in however many wrong ones came from there.
+"""
 
 import asyncio
+import ipaddress
 import logging
 from typing import Any
 
@@ -11,7 +17,7 @@ from appliance import clock
 from appliance.accounts import keys
 from appliance.accounts.keys import Caller
 from appliance.api.door import Door, door
-from appliance.errors import Forbidden, Unauthorized, Unavailable
+from appliance.errors import Forbidden, RateLimited, Unauthorized, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +31,12 @@ _touching: set[asyncio.Task[None]] = set()  # an event loop keeps only weak refe
 async def recognised(connection: Connection, handler: BaseRouteHandler) -> None:
     """The key's owner may do what the route's `scope` names, and stands in `connection.scope["user"]` from here on."""
     there = door(connection)
-    caller = recognise(there, connection)
+    try:
+        caller = recognise(there, connection)
+    except Unauthorized:
+        _count_failure(there, connection)
+        raise
+    _count(there, connection, caller)
     wanted = handler.opt.get("scope")
     if wanted is not None and wanted not in caller.scopes:
         raise Forbidden(f"Missing required scope: {wanted}")
@@ -42,6 +53,43 @@ def recognise(there: Door, connection: Connection) -> Caller:
     if scheme.lower() != "bearer" or not raw:
         raise Unauthorized("The Authorization header must be: Bearer YOUR_API_KEY")
     return keys.recognise(there.house.db.reader(), there.house.pepper, raw.strip())
+
+
+def _count(there: Door, connection: Connection, caller: Caller) -> None:
+    """One request of the organisation; how it stands goes into every answer from here on. Raises RateLimited."""
+    limits = there.house.settings.limits
+    per_minute = limits.requests_per_minute if caller.requests_per_minute is None else caller.requests_per_minute
+    per_second = limits.burst_per_second if caller.burst_per_second is None else caller.burst_per_second
+    count = there.limits.count(f"org:{caller.org_id}", per_minute, per_second)
+    if count is None:
+        return
+    connection.scope["state"]["count"] = count
+    if count.is_refused:
+        raise RateLimited(retry_after_s=count.retry_after_s)
+
+
+def _count_failure(there: Door, connection: Connection) -> None:
+    """One failed try of the address. Raises RateLimited when there were too many."""
+    most = there.house.settings.limits.failed_auth_per_minute
+    count = there.limits.count(f"peer:{_peer(connection)}", most)
+    if count is not None and count.is_refused:
+        raise RateLimited(retry_after_s=count.retry_after_s)
+
+
+def _peer(connection: Connection) -> str:
+    """The address that is counted. Of IPv6 the first 64 bits: a customer has all the rest to choose from."""
+    client = connection.scope["client"]
+    if client is None:
+        return ""
+    try:
+        address = ipaddress.ip_address(client[0])
+    except ValueError:
+        return client[0]
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
+    return str(address)
 
 
 def _note_use(there: Door, caller: Caller) -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from litestar.connection import ASGIConnection
 
+from appliance.accounts.limits import Limits
 from appliance.api.condition import Condition
 from appliance.api.form import Budget
 from appliance.api.watcher import Watcher
@@ -33,6 +34,7 @@ class Door:
         self.resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolver")
         self.bodies = Budget()
         self.disk = Disk(house.settings.home)
+        self.limits = Limits(house.settings.limits_file)
         self.touched: dict[str, int] = {}
         """Key id → when its use was last noted by this process."""
         self.asked: dict[tuple[str, str, str], bytes] = {}
@@ -43,6 +45,7 @@ class Door:
         self.wakers.close()
         self.condition.close()
         self.lanes.close()
+        self.limits.close()
         self.resolvers.shutdown(wait=False, cancel_futures=True)
 
 

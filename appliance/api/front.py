@@ -1,4 +1,5 @@
-"""The outermost layer: every request gets an id, a line in the log and a place in the metrics."""
+"""The outermost layer: every request gets an id, a line in the log and a place in the metrics; every answer to a key
+says how its organisation stands against its limit."""
 
 import itertools
 import logging
@@ -9,6 +10,7 @@ from typing import Any, cast
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from appliance import clock
+from appliance.accounts.limits import Count
 from appliance.api import metrics
 
 log = logging.getLogger(__name__)
@@ -47,13 +49,24 @@ class Front:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], header]
+                message["headers"] = [*message["headers"], header, *_standing(scope)]
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_id)
         finally:
             _account_for(scope, status, (time.perf_counter() - began) * 1000)
+
+
+def _standing(scope: HTTPScope) -> list[tuple[bytes, bytes]]:
+    count = cast("Count | None", scope["state"].get("count"))
+    if count is None:
+        return []
+    return [
+        (b"x-ratelimit-limit", b"%d" % count.limit),
+        (b"x-ratelimit-remaining", b"%d" % count.remaining),
+        (b"x-ratelimit-reset", b"%d" % count.reset_s),
+    ]
 
 
 def _id_for(scope: HTTPScope) -> str:

@@ -1,0 +1,166 @@
+"""How often somebody asked: one count a name, shared by all API processes, in a small SQLite file of its own.
+
+A window opens with the first request and lasts a minute; what is refused does not count. One UPSERT asks and counts
+(12 µs, p99 23 µs; 20,000 in a row on 2 cores), so it is done on the event loop. The file is written without a sync: a
+power cut forgets a minute, a killed process nothing. It may be deleted at any time.
+
+When it cannot be written, nobody is refused and the log says so: the limit guards against too much, and a damaged
+count must not stop moderation.
+"""
+
+import contextlib
+import logging
+import os
+import time
+from pathlib import Path
+
+import msgspec
+
+from appliance import clock, database
+from appliance.database import Connection
+
+log = logging.getLogger(__name__)
+
+MINUTE_MS = 60_000
+_SECOND_MS = 1000
+
+_PATIENCE_S = 0.05  # while another process writes; the event loop waits with us
+_REST_S = 1.0  # after a failure nothing is tried for so long, so that a stuck file costs 5 % of the time at most
+_LOOK_S = 1.0  # how often we see whether the file was deleted, and remove old rows
+_SWEPT = 500  # old rows removed at a time: 1 ms
+
+_SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS window (
+        name TEXT PRIMARY KEY,
+        opened INTEGER NOT NULL,
+        used INTEGER NOT NULL,
+        second_opened INTEGER NOT NULL,
+        second_used INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX IF NOT EXISTS window_age ON window (opened)",
+)
+
+
+class Count(msgspec.Struct, frozen=True):
+    """How somebody stands, this request counted unless it is refused."""
+
+    limit: int
+    remaining: int
+    reset_s: int
+    """Until the window is over; at least 1."""
+    retry_after_s: int = 0
+    """0 = let in."""
+
+    @property
+    def is_refused(self) -> bool:
+        return self.retry_after_s > 0
+
+
+class Limits:
+    """One process's hold of the file; used from one thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._conn: Connection | None = None
+        self._inode = 0
+        self._look_at = 0.0
+        self._rest_until = 0.0
+
+    def count(self, name: str, per_minute: int, per_second: int = 0) -> Count | None:
+        """Count one request of `name`, or refuse it. None when it cannot be counted: let it in."""
+        now = time.monotonic()
+        if now < self._rest_until:
+            return None
+        try:
+            if now >= self._look_at:
+                self._look_at = now + _LOOK_S
+                self._look()
+            return _count(self._opened(), name, per_minute, per_second, clock.now_ms())
+        except database.Error as error:
+            self._rest_until = now + _REST_S
+            self._give_up(error)
+            return None
+
+    def close(self) -> None:
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+    def _opened(self) -> Connection:
+        if self._conn is None:
+            conn = database.connect(self._path, timeout_s=_PATIENCE_S)
+            try:
+                conn.execute("PRAGMA synchronous = OFF")
+                for statement in _SCHEMA:
+                    conn.execute(statement)
+            except BaseException:
+                conn.close()
+                raise
+            self._conn = conn
+            self._inode = _inode(self._path)
+        return self._conn
+
+    def _look(self) -> None:
+        """Let go of a file that is no longer there: other processes count in the new one."""
+        if self._conn is not None and _inode(self._path) != self._inode:
+            self.close()
+        self._opened().execute(
+            """
+            DELETE FROM window
+            WHERE name IN (SELECT name FROM window WHERE opened < :before ORDER BY opened LIMIT :most)
+            """,
+            {"before": clock.now_ms() - MINUTE_MS, "most": _SWEPT},
+        )
+
+    def _give_up(self, error: database.Error) -> None:
+        """Begin anew with the next request; with a new file when this one is damaged."""
+        log.warning("requests not counted", extra={"file": str(self._path), "why": str(error)})
+        is_ours = self._conn is None or _inode(self._path) == self._inode
+        self.close()
+        if not isinstance(error, database.OperationalError) and is_ours:
+            for suffix in ("", "-wal", "-shm"):
+                with contextlib.suppress(OSError):
+                    self._path.with_name(self._path.name + suffix).unlink()
+
+
+def _count(conn: Connection, name: str, per_minute: int, per_second: int, now: int) -> Count:
+    asked = {"name": name, "most": per_minute, "burst": per_second, "now": now}
+    row = conn.execute(
+        """
+        INSERT INTO window (name, opened, used, second_opened, second_used)
+        VALUES (:name, :now, 1, :now, 1)
+        ON CONFLICT (name) DO UPDATE
+        SET opened = iif(:now - opened BETWEEN 0 AND 59999, opened, :now),
+            used = iif(:now - opened BETWEEN 0 AND 59999, used + 1, 1),
+            second_opened = iif(:now - second_opened BETWEEN 0 AND 999, second_opened, :now),
+            second_used = iif(:now - second_opened BETWEEN 0 AND 999, second_used + 1, 1)
+        WHERE (used < :most OR NOT :now - opened BETWEEN 0 AND 59999)
+            AND (:burst = 0 OR second_used < :burst OR NOT :now - second_opened BETWEEN 0 AND 999)
+        RETURNING opened, used
+        """,
+        asked,
+    ).fetchone()
+    if row is not None:
+        return Count(per_minute, per_minute - row["used"], _seconds(row["opened"] + MINUTE_MS - now))
+    row = conn.execute("SELECT opened, used, second_opened FROM window WHERE name = :name", asked).fetchone()
+    reset_s = _seconds(row["opened"] + MINUTE_MS - now)
+    is_minute = row["used"] >= per_minute and reset_s > 0
+    return Count(
+        per_minute,
+        max(0, per_minute - row["used"]),
+        max(1, reset_s),
+        retry_after_s=max(1, reset_s if is_minute else _seconds(row["second_opened"] + _SECOND_MS - now)),
+    )
+
+
+def _seconds(ms: int) -> int:
+    return -(-ms // 1000)
+
+
+def _inode(path: Path) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
