@@ -12,8 +12,11 @@ from pathlib import Path
 import httpx
 import msgspec
 
+from appliance import audit
 from appliance import settings as settings_file
 from appliance.accounts import keys, organisations
+from appliance.accounts.organisations import Changes
+from appliance.database import Connection
 from appliance.errors import CustomhouseError
 from appliance.house import House
 from appliance.settings import Settings
@@ -93,9 +96,7 @@ def running(base: Settings, *, is_one_model: bool = False) -> Generator[Rig]:
         port = probe.getsockname()[1]
     with scratch(base, is_one_model=is_one_model) as settings:
         house = House(settings)
-        key = house.db.write(
-            lambda conn: keys.create(conn, house.pepper, organisations.get_or_create(conn, "bench").id, "bench")[1]
-        )
+        key = house.db.write(lambda conn: _key(conn, house.pepper))
         environ = {
             "CUSTOMHOUSE_SERVER_PORT": str(port),
             "CUSTOMHOUSE_LOG_LEVEL": "error",
@@ -112,6 +113,14 @@ def running(base: Settings, *, is_one_model: bool = False) -> Generator[Rig]:
         finally:
             supervisor.stop()
             house.close()
+
+
+def _key(conn: Connection, pepper: bytes) -> str:
+    """Of an organisation that may ask as often as the bench does; it is counted like any other."""
+    org_id = organisations.get_or_create(conn, "bench").id
+    often = Changes(requests_per_minute=1_000_000)
+    organisations.change(conn, org_id, often, actor=audit.operator(), reason="a benchmark")
+    return keys.create(conn, pepper, org_id, "bench")[1]
 
 
 def _wait(address: str, watcher: threading.Thread) -> None:
