@@ -56,6 +56,7 @@ def connect(path: Path, *, timeout_s: float = 30.0) -> sqlite3.Connection:
     conn.execute("PRAGMA journal_mode = WAL")
     conn.execute("PRAGMA synchronous = FULL")
     conn.execute("PRAGMA foreign_keys = ON")
+    conn.execute("PRAGMA secure_delete = ON").fetchone()  # what goes is zeroed
     conn.execute("PRAGMA cache_size = -65536")
     return conn
 

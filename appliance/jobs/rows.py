@@ -114,11 +114,13 @@ def insert_job(
     *,
     gpu_second_micros: int | None = None,
 ) -> None:
+    # past the content too: of a job that was erased, the emptied row stays (jobs/content.py)
     seq = conn.execute(
         """
-        INSERT INTO job (id, org_id, key_id, kind, origin, request_id, plan, webhook_url, batch_id, batch_key, total,
-            gpu_second_micros, created_at)
-        VALUES (:id, :org, :key, :kind, :origin, :request, :plan, :webhook, :batch, :batch_key, :total,
+        INSERT INTO job (seq, id, org_id, key_id, kind, origin, request_id, plan, webhook_url, batch_id, batch_key,
+            total, gpu_second_micros, created_at)
+        VALUES (1 + max(ifnull((SELECT max(seq) FROM job), 0), ifnull((SELECT max(seq) FROM job_content), 0)),
+            :id, :org, :key, :kind, :origin, :request, :plan, :webhook, :batch, :batch_key, :total,
             :second, :now)
         """,
         {
@@ -138,7 +140,7 @@ def insert_job(
         },
     ).lastrowid
     conn.execute(
-        "INSERT INTO job_input (seq, job_id, text, url, path) VALUES (:seq, :id, :text, :url, :path)",
+        "INSERT INTO job_content (seq, job_id, text, url, path) VALUES (:seq, :id, :text, :url, :path)",
         {"seq": seq, "id": job_id, "text": sub.text, "url": sub.url, "path": sub.path},
     )
 

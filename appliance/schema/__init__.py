@@ -42,6 +42,11 @@ def m005_history(db: sqlite_utils.Database) -> None:
 
 
 @migrations()
+def m006_retention(db: sqlite_utils.Database) -> None:
+    _run(db, "006_retention.sql")
+
+
+@migrations()
 def m007_custom(db: sqlite_utils.Database) -> None:
     rebuilt = "tbl_name IN ('delivery', 'delivery_attempt') AND type IN ('index', 'trigger') AND sql IS NOT NULL"
     beside = [sql for (sql,) in db.conn.execute(f"SELECT sql FROM sqlite_master WHERE {rebuilt}").fetchall()]  # noqa: S608
