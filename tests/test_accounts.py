@@ -156,6 +156,12 @@ def test_scopes_are_checked_and_the_later_generations_alias_is_read() -> None:
         scopes.parse(["moderate:everything"])
 
 
+def test_money_and_administration_are_in_no_keys_default() -> None:
+    for granted in scopes.DEFAULT.values():
+        assert not {"billing:write", "admin:config", "webhook:manage", "account:config"} & set(granted)
+    assert scopes.parse(scopes.ALL) == scopes.ALL
+
+
 def test_two_threads_that_make_the_same_organisation_get_the_same_one(house: House) -> None:
     made: list[str] = []
     threads = [

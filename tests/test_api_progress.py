@@ -99,6 +99,16 @@ def test_a_key_that_is_revoked_meanwhile_ends_the_stream(house: House, standing:
     assert len(said) == 1
 
 
+def test_nothing_more_is_told_after_a_revocation_not_even_the_end(house: House, standing: Standing) -> None:
+    said = read(
+        house,
+        standing,
+        lambda count, _: close(house, standing.job_id) if count == 1 else None,
+        is_welcome=lambda: False,
+    )
+    assert len(said) == 1
+
+
 def test_a_stream_grows_only_so_old(house: House, standing: Standing) -> None:
     assert len(read(house, standing, longest_s=0.0)) == 1
 

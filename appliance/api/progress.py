@@ -127,6 +127,8 @@ async def events(
             now = of(moved)
             if now == shown:
                 continue
+            if not is_welcome():  # nothing is told after a revocation; 20 µs
+                return
             shown = now
             number += 1
             yield _event(number, "progress", shown)

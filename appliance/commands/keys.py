@@ -81,7 +81,14 @@ def list_(org: str | None, as_json: bool) -> None:
 
 @keys.command()
 @click.argument("key")
-@click.option("--grace", "grace_s", default=0, show_default=True, help="Seconds for which the old key still works.")
+@click.option(
+    "--grace",
+    "grace_s",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seconds for which the old key still works.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def rotate(key: str, grace_s: int, as_json: bool) -> None:
     """Replace KEY (an id, a prefix or a name) by a new one with the same scopes, shown this once."""
