@@ -5,10 +5,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema_rs
 import pytest
 import yaml
 from litestar.testing import TestClient
 
+from appliance import errors
+from appliance.api import refusals
 from appliance.house import House
 from appliance.settings import Settings
 from tests.cast import UNHURRIED
@@ -51,8 +54,8 @@ def test_every_operation_is_described_with_examples_and_what_it_refuses(operatio
         assert operation["description"], where
         is_open = operation["security"] == [{}]
         assert is_open or operation["security"] == [{"bearer": []}], where
-        assert is_open or {"401", "403", "500", "503"} <= set(operation["responses"]), where
-        if method in ("post", "put"):
+        assert is_open or {"401", "403", "429", "500", "503"} <= set(operation["responses"]), where
+        if "requestBody" in operation:
             content = operation["requestBody"]["content"]
             assert content["application/json"]["examples"], where
             assert "400" in operation["responses"], where
@@ -104,6 +107,7 @@ def test_the_page_names_every_route_and_fetches_nothing(client: Client, operatio
     for route, _, operation in operations:
         assert route in response.text
         assert f"id='{operation['operationId']}'" in response.text
+    assert "RATE_LIMITED" in response.text
     assert "<script" not in response.text
     assert not re.search(r"(src|href)=['\"]?(https?:)?//", response.text)
     assert not re.search(r"@import|url\(", response.text)
@@ -114,3 +118,88 @@ def test_options_names_every_method_of_the_path(client: Client, document: dict[s
     for path, item in document["paths"].items():
         allowed = set(client.options(re.sub(r"{\w+}", "x", path)).headers["allow"].split(", "))
         assert allowed - {"OPTIONS", "HEAD"} == {method.upper() for method in item}, path
+
+
+# --- complete --------------------------------------------------------------------------------------------------------
+
+
+def _refusals(kind: type[errors.Refusal]) -> Iterator[type[errors.Refusal]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _refusals(child)
+
+
+def test_every_refusal_there_is_can_be_documented() -> None:
+    there = {kind.code: kind.status for kind in _refusals(errors.Refusal)} | {"INTERNAL_ERROR": 500}
+    assert {code: status for code, (status, _) in refusals.ERRORS.items()} == there
+
+
+def test_the_document_lists_every_error_once(document: dict[str, Any]) -> None:
+    listed = document["components"]["responses"]
+    assert set(listed) == set(refusals.ERRORS)
+    for code, answer in listed.items():
+        assert answer["content"]["application/json"]["examples"][code]["value"]["error"] == code
+
+
+def test_every_answer_says_which_headers_come_with_it(operations: list[Operation]) -> None:
+    rate = {"x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"}
+    for path, method, operation in operations:
+        is_open = operation["security"] == [{}]
+        for status, answer in operation["responses"].items():
+            headers = set(answer["headers"])
+            where = f"{method} {path} {status}"
+            assert "x-request-id" in headers, where
+            assert is_open or rate <= headers, where
+            assert status != "429" or "retry-after" in headers, where
+            assert status != "401" or "www-authenticate" in headers, where
+
+
+def test_a_route_that_takes_an_idempotency_key_says_so_whole(operations: list[Operation]) -> None:
+    taking = 0
+    for path, method, operation in operations:
+        names = [one["name"] for one in operation.get("parameters", []) if one["in"] == "header"]
+        success = next(iter(sorted(operation["responses"])))
+        if "Idempotency-Key" not in names:
+            assert "Idempotent-Replayed" not in operation["responses"][success]["headers"]
+            continue
+        taking += 1
+        assert method == "post", path
+        assert {"400", "409", "422"} <= set(operation["responses"]), path
+        assert "Idempotent-Replayed" in operation["responses"][success]["headers"], path
+    assert taking >= 4
+
+
+def test_every_link_leads_to_a_route_and_gives_it_what_it_needs(operations: list[Operation]) -> None:
+    known = {operation["operationId"]: operation for _, _, operation in operations}
+    for path, method, operation in operations:
+        for answer in operation["responses"].values():
+            for name, link in answer.get("links", {}).items():
+                where = f"{method} {path} -> {name}"
+                assert link["operationId"] in known, where
+                wanted = known[link["operationId"]].get("parameters", [])
+                assert set(link["parameters"]) <= {one["name"] for one in wanted}, where
+                required = {one["name"] for one in wanted if one["required"]}
+                assert required <= set(link["parameters"]), where
+
+
+def test_every_query_parameter_says_what_it_may_be(operations: list[Operation]) -> None:
+    for path, method, operation in operations:
+        for one in operation.get("parameters", []):
+            where = f"{method} {path} {one['name']}"
+            assert one["description"], where
+            bounds = {"enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength", "oneOf"}
+            assert one["in"] != "query" or one["schema"]["type"] == "boolean" or bounds & set(one["schema"]), where
+
+
+def test_every_example_is_of_the_shape_it_stands_beside(document: dict[str, Any], operations: list[Operation]) -> None:
+    components = {"components": document["components"]}
+    for path, method, operation in operations:
+        bodies = [operation["requestBody"]["content"]] if "requestBody" in operation else []
+        for content in [*bodies, *(answer.get("content") or {} for answer in operation["responses"].values())]:
+            shown = content.get("application/json", {})
+            for name, example in (shown.get("examples") or {}).items():
+                schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **components, **shown["schema"]}
+                found = [
+                    str(error.message) for error in jsonschema_rs.validator_for(schema).iter_errors(example["value"])
+                ]
+                assert found == [], f"{method} {path} {name}"

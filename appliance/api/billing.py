@@ -119,7 +119,13 @@ RECORDS = Entry(
     query=(
         Field("limit", "How many entries.", kind=OpenAPIType.INTEGER, least=1, most=MOST, default=_DEFAULT),
         Field("cursor", "`next_cursor` of the page before.", shortest=1),
-        Field("type", f"Only these, with commas between: {', '.join(_TYPES)}.", example="charge,refund"),
+        Field(
+            "type",
+            f"Only these, with commas between: {', '.join(_TYPES)}.",
+            choices=_TYPES,
+            is_list=True,
+            example="charge,refund",
+        ),
     ),
 )
 

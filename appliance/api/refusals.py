@@ -51,7 +51,6 @@ ERRORS = {
         503,
         "Too many jobs are waiting (server.max_pending_jobs); nothing was accepted. Try again",
     ),
-    "SUBMISSION_STATUS_UNKNOWN": (503, "It is not known whether the job was stored; ask for it before sending again"),
 }
 """Code → status and an example of its message."""
 
@@ -70,7 +69,7 @@ _REASON = {
     409: "It clashes with what is there, or a request with this Idempotency-Key is still being answered.",
     413: "The body, the file or a field is too large.",
     415: "The body is of a type that is not read here.",
-    422: "It was understood, but cannot be done: the Idempotency-Key was used with another body.",
+    422: "Understood, but not done: the Idempotency-Key belongs to another request, or an address gives nothing.",
     429: "Too many requests of this account, or failed keys from this address. `Retry-After` says when to try again.",
     500: "A fault of this side.",
     503: "Not now: the database, the disk, the queue or the models. `Retry-After` says when to try again.",

@@ -28,6 +28,8 @@ class Field(msgspec.Struct, frozen=True):
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
+    is_list: bool = False
+    """Of a parameter: several of the choices may be given, with commas between."""
     format: str | None = None
     """As JSON Schema names it: date, date-time, uuid, uri."""
     pattern: str | None = None
@@ -51,14 +53,15 @@ class _Literal(Schema):
 def of_field(field: Field) -> Schema:
     if field.shape is not None:
         return _Literal(written={**_written(field.shape), "description": field.description})
+    listed = "|".join(field.choices) if field.is_list else ""
     kind: OpenAPIType | list[OpenAPIType] = [field.kind, OpenAPIType.NULL] if field.is_nullable else field.kind
     choices: list[Any] = [*field.choices, *([None] if field.is_nullable else [])]
     return Schema(
         type=kind,
         description=field.description,
-        enum=choices if field.choices else None,
+        enum=choices if field.choices and not listed else None,
         format=OpenAPIFormat(field.format) if field.format else None,
-        pattern=field.pattern,
+        pattern=f"^({listed})(,({listed}))*$" if listed else field.pattern,
         min_length=field.shortest,
         max_length=field.longest,
         minimum=field.least,
