@@ -33,6 +33,7 @@ _SEES_QUESTIONS = (Task.VISION_JUDGE,)
 _READS = (Task.TEXT_HEADS,)
 _READS_PROMPTS = (Task.TEXT_JUDGE,)
 
+_NO_REASON = 1.01  # is reached by no probability
 _LARGE = 8_000_000  # bytes of a body whose decoding would hold the loop for some ten milliseconds
 
 
@@ -42,6 +43,8 @@ class _Asked(msgspec.Struct, frozen=True):
     model: str
     tasks: Iterable[Task]
     items: Sequence[Any]
+    labels: Sequence[str] = ()
+    """What is asked of each text, when it is several things: as many items a text, in this order."""
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -65,10 +68,12 @@ def create_app(registry: Registry, settings: Settings) -> Litestar:
         body = await _body(request, ReadRequest)
         asked = [_Asked(model, _READS, body.texts) for model in dict.fromkeys(body.models)]
         if body.judge is not None:
-            if body.prompt is None:
+            policies = {} if body.prompt is None else {"prohibited": (body.prompt, body.reason_above)}
+            policies |= {question.id: (question.text, _NO_REASON) for question in body.questions}
+            if not policies:
                 raise HTTPException("a judge needs a prompt", status_code=400)
-            items = [TextItem(text, body.prompt, body.reason_above) for text in body.texts]
-            asked.append(_Asked(body.judge, _READS_PROMPTS, items))
+            items = [TextItem(text, *policy) for text in body.texts for policy in policies.values()]
+            asked.append(_Asked(body.judge, _READS_PROMPTS, items, list(policies)))
         return await _reply(registry, asked, len(body.texts), _deadline(request, settings))
 
     @get("/status")
@@ -127,15 +132,33 @@ async def _reply(registry: Registry, asked: Sequence[_Asked], count: int, deadli
             if not isinstance(promise, Problem):
                 promise.cancel()
         raise
-    columns = {model: await _column(promise, count) for model, promise in pending.items()}
+    labels = {each.model: each.labels for each in asked}
+    columns = {model: await _column(promise, count, labels[model]) for model, promise in pending.items()}
     return _packed(Reply([_row(columns, place) for place in range(count)]))
 
 
-async def _column(promise: Pending | Problem, count: int) -> Sequence[Answer]:
+async def _column(promise: Pending | Problem, count: int, labels: Sequence[str]) -> Sequence[Answer]:
     if isinstance(promise, Problem):
         return [Answer(problem=promise)] * count
     results = await asyncio.wrap_future(promise)
-    return [each if isinstance(each, Answer) else Answer(problem=problem(each)) for each in results]
+    answers = [each if isinstance(each, Answer) else Answer(problem=problem(each)) for each in results]
+    if not labels:
+        return answers
+    return [_together(answers[place : place + len(labels)], labels) for place in range(0, len(answers), len(labels))]
+
+
+def _together(answers: Sequence[Answer], labels: Sequence[str]) -> Answer:
+    """All that was asked of one text, as one answer; a problem with any of it is a problem with the text."""
+    failed = next((answer for answer in answers if answer.problem is not None), None)
+    if failed is not None:
+        return failed
+    first = answers[0]
+    return msgspec.structs.replace(
+        first,
+        scores={label: answer.scores["prohibited"] for label, answer in zip(labels, answers, strict=True)},
+        ms=sum(answer.ms for answer in answers),
+        detail={**first.detail, "tokens": sum(answer.detail.get("tokens", 0) for answer in answers)},
+    )
 
 
 def _row(columns: Mapping[str, Sequence[Answer]], place: int) -> dict[str, Answer]:

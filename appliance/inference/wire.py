@@ -18,7 +18,8 @@ class Pixels(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """One yes-or-no question about a picture; `id` (a category's slug) becomes the label of its score."""
+    """One yes-or-no question about a picture, or one policy for a text; `id` (a category's slug) becomes the label of
+    its score."""
 
     id: str
     text: str
@@ -34,9 +35,11 @@ class LookRequest(msgspec.Struct, frozen=True):
 
 
 class ReadRequest(msgspec.Struct, frozen=True):
-    """POST /read: score texts with `models` (text heads), and have `judge` weigh each against the policy `prompt`.
+    """POST /read: score texts with `models` (text heads), and have `judge` weigh each against the policy `prompt` and
+    against those of `questions`.
 
-    A text whose probability of being prohibited reaches `reason_above` also gets one short generated reason.
+    A text whose probability of being prohibited by `prompt` reaches `reason_above` also gets one short generated
+    reason.
     """
 
     texts: list[str]
@@ -44,6 +47,7 @@ class ReadRequest(msgspec.Struct, frozen=True):
     judge: str | None = None
     prompt: str | None = None
     reason_above: float = 1.01
+    questions: list[Question] = []
 
 
 class Problem(msgspec.Struct, frozen=True):

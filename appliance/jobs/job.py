@@ -52,7 +52,9 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     checks: list[str]
     """The built-in checks that are on."""
     custom: dict[str, str] = {}
-    """Slug → question of each enabled custom category."""
+    """Slug → question of each custom category that was enabled for this kind of content."""
+    versions: dict[str, int] = {}
+    """Slug → version of that question."""
     prompts: dict[str, int] = {}
     """Built-in check → version of the administrator's question; one that is not here is asked the file's."""
 
@@ -69,7 +71,8 @@ class Score(msgspec.Struct, frozen=True):
     digest: str = ""
     ms: float = 0.0
     prompt: int | None = None
-    """The version of the question that a judge was asked, 0 = the file's; None = nothing was asked in words."""
+    """The version of the question that a judge was asked, 0 = the file's; None = nothing was asked in words. A custom
+    category counts its own; those of jobs from before they were counted are 0."""
 
     @property
     def is_over(self) -> bool:

@@ -1,9 +1,10 @@
 """What a job asks, and the children that ask it: the seeds' tree and skip rules. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from appliance.accounts.custom import CustomCategory
 from appliance.categories import BUILT_IN, CHECKS
 from appliance.jobs.job import ChildKind, JobKind, Plan
 
@@ -18,12 +19,18 @@ class Asked(msgspec.Struct, frozen=True):
     subject: str = ""
 
 
-def plan(checks_off: Mapping[str, bool], custom: Mapping[str, str], prompts: Mapping[str, int]) -> Plan:
-    """The questions for a job submitted now: every check that is not off, every enabled custom category, each built-in
-    question in the version that stands."""
+def plan(checks_off: Mapping[str, bool], custom: Iterable[CustomCategory], prompts: Mapping[str, int]) -> Plan:
+    """The questions for a job submitted now: every check that is not off and the custom categories given, each in the
+    version that stands."""
     checks = [check for check in CHECKS if checks_off.get(check, True)]
     versions = {check: version for check, version in prompts.items() if check in checks}
-    return Plan(checks=checks, custom=dict(custom), prompts=versions)
+    own = list(custom)
+    return Plan(
+        checks=checks,
+        custom={category.slug: category.question for category in own},
+        versions={category.slug: category.version for category in own},
+        prompts=versions,
+    )
 
 
 def visual(plan: Plan) -> list[str]:
@@ -35,7 +42,7 @@ def children(kind: JobKind, plan: Plan) -> list[Asked]:
     """The children that a job starts with; none = it completes at once (seed 002). A video's frames are asked later."""
     match kind:
         case JobKind.PROMPT:
-            return [Asked(ChildKind.TEXT)] if "text" in plan.checks else []
+            return [Asked(ChildKind.TEXT)] if "text" in plan.checks or plan.custom else []
         case JobKind.IMAGE:
             asked = [Asked(ChildKind.VLM, subject) for subject in visual(plan)]
             return asked + ([Asked(ChildKind.NSFW, "nsfw")] if "nsfw" in plan.checks else [])

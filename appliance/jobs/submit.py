@@ -3,7 +3,7 @@
 import msgspec
 
 from appliance import clock, prompts
-from appliance.accounts import plans
+from appliance.accounts import custom, plans
 from appliance.accounts.plans import ChargeMethod, Terms
 from appliance.billing import charges
 from appliance.database import Connection
@@ -38,7 +38,8 @@ def submit(conn: Connection, house: House, org_id: str, key_id: str | None, subm
     ):
         raise charges.refusal(conn, org_id)
     job_id = clock.new_id()
-    questions = plan.plan(ground.checks_off, _custom(conn, org_id) if ground.has_custom else {}, prompts.now(conn))
+    own = custom.asked(conn, org_id, submission.kind.wire) if ground.has_custom else []
+    questions = plan.plan(ground.checks_off, own, prompts.now(conn))
     asked = plan.children(submission.kind, questions)
     total = 0 if submission.kind is JobKind.VIDEO else len(asked)
     second_price = charges.second_price(ground.terms)
@@ -67,10 +68,3 @@ def _ground(conn: Connection, org_id: str) -> _Ground:
     return _Ground(
         msgspec.json.decode(row["checks_off"]), bool(row["has_custom"]), row["open_jobs"], plans.terms_in(row)
     )
-
-
-def _custom(conn: Connection, org_id: str) -> dict[str, str]:
-    found = conn.execute(
-        "SELECT slug, question FROM custom_category WHERE org_id = :id AND enabled ORDER BY created_at", {"id": org_id}
-    )
-    return {row["slug"]: row["question"] for row in found}

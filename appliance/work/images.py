@@ -21,11 +21,11 @@ Outcome = Finding | Failure
 def moderate(hands: Hands, job: JobRow, children: Sequence[Child]) -> list[tuple[Child, Outcome]]:
     """An outcome for each child. Raises Failure when none of them could be asked."""
     judge = hands.house.settings.inference.vision_judge
-    categories = hands.house.categories_at(job.plan.prompts)
+    categories = looking.subjects(hands.house, job.plan)
     pictures = hands.decoders.image(source(hands, job))
     asked = [(child.kind, child.subject) for child in children]
     pixels = [picture.pixels for picture in pictures]
-    items = hands.models.look(looking.request(pixels, asked, job.plan, categories, judge))
+    items = hands.models.look(looking.request(pixels, asked, categories, judge))
     outcomes: list[tuple[Child, Outcome]] = []
     spent = looking.spent(items)
     for child in children:

@@ -2,25 +2,40 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from appliance.categories import BUILT_IN, Category, Source
+from appliance.accounts import custom
+from appliance.categories import Category, Source
 from appliance.errors import Failure, InferenceTimeout, ModelRefused, ModelUnavailable
+from appliance.house import House
 from appliance.inference.wire import Answer, LookRequest, Pixels, Problem, Question
 from appliance.jobs.job import ChildKind, Finding, Plan, Score
 from appliance.jobs.plan import CUSTOM
 
-CUSTOM_THRESHOLD = 0.5
+
+def subjects(house: House, plan: Plan) -> dict[str, Category]:
+    """All that a job can be asked, as it was submitted: the built-in categories, and its custom ones as custom:SLUG."""
+    own = {
+        CUSTOM + slug: Category(
+            label=slug,
+            description="",
+            icon="",
+            question=question,
+            judge_threshold=custom.THRESHOLD,
+            version=plan.versions.get(slug, 0),
+        )
+        for slug, question in plan.custom.items()
+    }
+    return {**house.categories_at(plan.prompts), **own}
 
 
 def request(
-    pictures: Sequence[Pixels], asked: Iterable[tuple[ChildKind, str]], plan: Plan, categories: Mapping[str, Category],
-    judge: str,
-) -> LookRequest:  # fmt: skip
+    pictures: Sequence[Pixels], asked: Iterable[tuple[ChildKind, str]], categories: Mapping[str, Category], judge: str
+) -> LookRequest:
     """One call for all that is asked of these pictures, so that each is sent, and by a judge encoded, once."""
     models: dict[str, None] = {}
     questions: list[Question] = []
     for kind, subject in asked:
         if kind is ChildKind.VLM and judge:
-            questions.append(Question(subject, _question(subject, plan, categories)))
+            questions.append(Question(subject, categories[subject].question))
         else:
             models.update(dict.fromkeys(source.model for source in _sources(kind, subject, categories)))
     return LookRequest(list(pictures), list(models), judge if questions else None, questions)
@@ -35,9 +50,8 @@ def finding(
     """
     version = None
     if kind is ChildKind.VLM and judge:
-        asked = categories[subject] if subject in BUILT_IN else None
-        sources = [judged(judge, subject, asked.judge_threshold if asked else CUSTOM_THRESHOLD)]
-        version = asked.version if asked else None
+        sources = [judged(judge, subject, categories[subject].judge_threshold)]
+        version = categories[subject].version
     else:
         sources = _sources(kind, subject, categories)
     if not sources:
@@ -56,7 +70,7 @@ def finding(
         categories={subject: is_true},
         scores=scores,
         is_prohibited=is_true,
-        reason=f"The image was flagged as {_label(subject, categories)}." if is_true else None,
+        reason=f"The image was flagged as {categories[subject].label}." if is_true else None,
         detail=detail,
     )
 
@@ -100,14 +114,6 @@ def spent(items: Iterable[Mapping[str, Answer]]) -> dict[str, float]:
 def _sources(kind: ChildKind, subject: str, categories: Mapping[str, Category]) -> list[Source]:
     category = categories.get(subject)
     return category.classifiers("nsfw" if kind is ChildKind.NSFW else "vlm") if category else []
-
-
-def _question(subject: str, plan: Plan, categories: Mapping[str, Category]) -> str:
-    return plan.custom[subject.removeprefix(CUSTOM)] if subject.startswith(CUSTOM) else categories[subject].question
-
-
-def _label(subject: str, categories: Mapping[str, Category]) -> str:
-    return categories[subject].label if subject in categories else subject.removeprefix(CUSTOM)
 
 
 def judged(judge: str, label: str, threshold: float) -> Source:

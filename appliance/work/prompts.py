@@ -3,11 +3,15 @@ text judge (seed 001). The text itself goes into no finding."""
 
 from collections.abc import Mapping
 
+import msgspec
+
+from appliance.accounts import custom
 from appliance.categories import Category
-from appliance.errors import MediaUnreachable
-from appliance.inference.wire import Answer, ReadRequest
+from appliance.errors import MediaUnreachable, ModelUnavailable
+from appliance.inference.wire import Answer, Question, ReadRequest
 from appliance.jobs import rows
 from appliance.jobs.job import Finding, Score
+from appliance.jobs.plan import CUSTOM
 from appliance.jobs.rows import JobRow
 from appliance.text import language
 from appliance.work import looking
@@ -28,6 +32,10 @@ REASONS = {
 }
 """In the order in which a head's label is named when several stand equally high."""
 
+_JUDGELESS = (
+    "a custom category for prompts needs a text judge: run customhouse models list, fetch one with the task "
+    "text-judge, and name it in inference.text_judge"
+)
 _UNNAMED = "The prompt appears to ask for prohibited content."
 
 
@@ -38,16 +46,31 @@ def moderate(hands: Hands, job: JobRow) -> Finding:
         raise MediaUnreachable("the submitted text was erased", permanent=True)
     text = submitted.text
     spoken = language.detect(text).code
-    match = hands.lexicons.match(job.org_id, text)
+    is_screened = "text" in job.plan.checks
+    match = hands.lexicons.match(job.org_id, text) if is_screened else None
     if match is not None:
         return Finding({"text": True}, is_prohibited=True, reason=BLOCKLISTED, term=match.term, language=spoken)
-    category = hands.house.categories_at(job.plan.prompts)["text"]
+    categories = looking.subjects(hands.house, job.plan)
+    category = categories["text"]
+    own = {CUSTOM + slug: categories[CUSTOM + slug] for slug in job.plan.custom}
     judge = hands.house.settings.inference.text_judge
-    models = list(dict.fromkeys(source.model for source in category.classifiers("text")))
+    if own and not judge:
+        raise ModelUnavailable(_JUDGELESS, permanent=True)
     [answers] = hands.models.read(
-        ReadRequest([text], models, judge or None, category.question if judge else None, category.judge_threshold)
+        ReadRequest(
+            [text],
+            list(dict.fromkeys(source.model for source in category.classifiers("text"))) if is_screened else [],
+            judge or None,
+            category.question if judge and is_screened else None,
+            category.judge_threshold,
+            [Question(subject, custom.as_policy(one.question)) for subject, one in own.items()],
+        )
     )
-    return decide(category, judge, answers, spoken)
+    found = [_own(subject, one, judge, answers) for subject, one in own.items()]
+    if is_screened:
+        found.insert(0, decide(category, judge, answers, spoken))
+    spent = looking.spent([answers])
+    return msgspec.structs.replace(looking.join(found), language=spoken, detail=_details(answers), spent_ms=spent)
 
 
 def decide(category: Category, judge: str, answers: Mapping[str, Answer], spoken: str) -> Finding:
@@ -77,6 +100,13 @@ def decide(category: Category, judge: str, answers: Mapping[str, Answer], spoken
         detail=_details(answers),
         spent_ms=looking.spent([answers]),
     )
+
+
+def _own(subject: str, category: Category, judge: str, answers: Mapping[str, Answer]) -> Finding:
+    """What the judge says of one custom category."""
+    score = looking.score(subject, looking.judged(judge, subject, category.judge_threshold), answers, category.version)
+    reason = f"The prompt was flagged as {category.label}." if score.is_over else None
+    return Finding({subject: score.is_over}, [score], score.is_over, reason)
 
 
 def _named(scores: Mapping[str, float]) -> str:

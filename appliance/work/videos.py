@@ -36,12 +36,12 @@ def extract(hands: Hands, job: JobRow) -> tuple[Finding, list[tuple[int, str]]]:
 def moderate(hands: Hands, job: JobRow, children: Sequence[Child]) -> list[tuple[Child, Outcome]]:
     """An outcome for each frame, all asked in one call. Raises Failure when none could be asked."""
     judge = hands.house.settings.inference.vision_judge
-    categories = hands.house.categories_at(job.plan.prompts)
+    categories = looking.subjects(hands.house, job.plan)
     asked = [(ChildKind.VLM, subject) for subject in visual(job.plan)]
     if "nsfw" in job.plan.checks:
         asked.append((ChildKind.NSFW, "nsfw"))
     pixels = [read_frame(hands.house.settings.media_dir / (child.path or "")) for child in children]
-    items = hands.models.look(looking.request(pixels, asked, job.plan, categories, judge))
+    items = hands.models.look(looking.request(pixels, asked, categories, judge))
     outcomes: list[tuple[Child, Outcome]] = []
     for child, item in zip(children, items, strict=True):
         try:
