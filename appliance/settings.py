@@ -32,6 +32,8 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Jobs waiting before a submission is answered 503 with Retry-After."""
     min_free_disk_mb: int = 256
     """Below this much free space nothing new is accepted (503), so that what was accepted can still be finished."""
+    admin_on_network: bool = False
+    """Answer /api/v1/admin on the port too, to keys with the scope admin:config. Off: at the operators' socket only."""
 
 
 class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -207,6 +209,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def inference_socket(self) -> Path:
         return self.run_dir / "inference.sock"
+
+    @property
+    def admin_socket(self) -> Path:
+        """Where operators are answered: whoever may open it administers."""
+        return self.run_dir / "admin.sock"
 
     @property
     def doorbell(self) -> Path:

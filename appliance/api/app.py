@@ -4,8 +4,8 @@ import asyncio
 import ctypes
 import logging
 import signal
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, cast
 
 from litestar import Litestar, Request, Response, Router, get
@@ -16,7 +16,22 @@ from litestar.openapi.spec import Components, License, SecurityScheme
 
 from appliance import __version__, settings
 from appliance import log as logs
-from appliance.api import account, health, jobs, methods, moderate, page, progress, refusals, webhooks
+from appliance.api import (
+    account,
+    admin_audit,
+    admin_clients,
+    admin_keywords,
+    billing,
+    health,
+    jobs,
+    methods,
+    moderate,
+    operators,
+    page,
+    progress,
+    refusals,
+    webhooks,
+)
 from appliance.api.condition import Condition
 from appliance.api.door import Door
 from appliance.api.errors import answer
@@ -29,7 +44,18 @@ from appliance.tasks import Lanes
 
 log = logging.getLogger(__name__)
 
-ROUTES = [*moderate.ROUTES, *jobs.ROUTES, *progress.ROUTES, *account.ROUTES, *webhooks.ROUTES, *health.ROUTES]
+ROUTES = [
+    *moderate.ROUTES,
+    *jobs.ROUTES,
+    *progress.ROUTES,
+    *account.ROUTES,
+    *webhooks.ROUTES,
+    *billing.ROUTES,
+    *admin_audit.ROUTES,
+    *admin_clients.ROUTES,
+    *admin_keywords.ROUTES,
+    *health.ROUTES,
+]
 
 END_STREAMS = signal.SIGUSR1
 """What the server's main process sends before it stops."""
@@ -50,13 +76,15 @@ def from_environment() -> Litestar:
     _die_with_parent()
     loaded = settings.load()
     logs.configure(loaded.log)
-    app = create_app(House(loaded))
+    app = create_app(House(loaded), beside=[operators.served(loaded)])
     app.on_startup.append(_end_streams_when_told)
     return app
 
 
-def create_app(house: House) -> Litestar:
-    """The application over this house, which it closes as it ends."""
+def create_app(
+    house: House, beside: Sequence[Callable[[Litestar], AbstractAsyncContextManager[None]]] = ()
+) -> Litestar:
+    """The application over this house, which it closes as it ends; `beside` is there while it serves."""
     lanes = Lanes(house.settings)
     models = Models(house.settings.inference_socket, _HEALTH_DEADLINE_S)
     outbound = Outbound(house.settings.media.allowed_private_cidrs)
@@ -73,7 +101,7 @@ def create_app(house: House) -> Litestar:
 
     app = Litestar(
         [*methods.options(ROUTES), *ROUTES, documentation],  # a path whose OPTIONS comes late has two of them
-        lifespan=[opened],
+        lifespan=[opened, *beside],
         exception_handlers={Exception: answer},
         logging_config=None,  # ours is set up in the process's main
         openapi_config=_openapi(),

@@ -41,13 +41,16 @@ def add(
     actor: str,
     match: str = "word",
     category: str | None = None,
+    reason: str | None = None,
 ) -> Keyword:
     """A new term, in force for every prompt checked from now on. Raises InvalidRequest when it cannot be used, Conflict
     when it is on that list already."""
     made = _checked(keyword, org_id, match, category)
     if not _insert(conn, made):
         raise Conflict(f"The blocklist has {made.keyword!r} ({made.match}) already")
-    audit.record(conn, actor, "blocklist.add", made.id, org_id=org_id, keyword=made.keyword, match=made.match)
+    audit.record(
+        conn, actor, "blocklist.add", made.id, org_id=org_id, reason=reason, keyword=made.keyword, match=made.match
+    )
     return made
 
 
@@ -78,22 +81,94 @@ def import_lines(
     return Imported(added, present)
 
 
-def remove(conn: Connection, reference: str, *, org_id: str | None, actor: str) -> list[Keyword]:
+def change(
+    conn: Connection,
+    keyword_id: str,
+    *,
+    actor: str,
+    enabled: bool | msgspec.UnsetType = msgspec.UNSET,
+    match: str | msgspec.UnsetType = msgspec.UNSET,
+    category: str | msgspec.UnsetType | None = msgspec.UNSET,
+    reason: str | None = None,
+) -> Keyword:
+    """The term as it is then; what is unset stays. Raises NotFound, InvalidRequest, or Conflict when the list has the
+    term with that match already."""
+    before = get(conn, keyword_id)
+    after = _checked(
+        before.keyword,
+        before.org_id,
+        before.match if match is msgspec.UNSET else match,
+        before.category if category is msgspec.UNSET else category,
+    )
+    after = msgspec.structs.replace(
+        after,
+        id=before.id,
+        enabled=before.enabled if enabled is msgspec.UNSET else enabled,
+        created_at=before.created_at,
+    )
+    if after == before:
+        return before
+    moved = conn.execute(
+        "UPDATE OR IGNORE keyword SET match = :match, category = :category, enabled = :enabled WHERE id = :id",
+        msgspec.structs.asdict(after),
+    ).rowcount
+    if not moved:
+        raise Conflict(f"The blocklist has {after.keyword!r} ({after.match}) already")
+    was, now = msgspec.structs.asdict(before), msgspec.structs.asdict(after)
+    differs = {name: [was[name], now[name]] for name in ("enabled", "match", "category") if was[name] != now[name]}
+    audit.record(
+        conn, actor, "blocklist.change", after.id, org_id=after.org_id, reason=reason, keyword=after.keyword, **differs
+    )
+    return after
+
+
+def remove(
+    conn: Connection, reference: str, *, org_id: str | None, actor: str, reason: str | None = None
+) -> list[Keyword]:
     """Take a term off one list, by its id or by the term itself (both kinds of match). Raises NotFound."""
+    removed = named(conn, reference, org_id)
+    for one in removed:
+        conn.execute("DELETE FROM keyword WHERE id = :id", {"id": one.id})
+        audit.record(
+            conn, actor, "blocklist.remove", one.id, org_id=org_id, reason=reason, keyword=one.keyword, match=one.match
+        )
+    return removed
+
+
+def get(conn: Connection, keyword_id: str) -> Keyword:
+    """Of any list. Raises NotFound."""
+    row = conn.execute("SELECT * FROM keyword WHERE id = :id", {"id": keyword_id}).fetchone()
+    if row is None:
+        raise NotFound("There is no such keyword")
+    return _keyword(row)
+
+
+def named(conn: Connection, reference: str, org_id: str | None) -> list[Keyword]:
+    """The term of one list with this id, or written so (both kinds of match). Raises NotFound."""
     rows = conn.execute(
-        """
-        DELETE FROM keyword
-        WHERE org_id IS :org_id AND (id = :reference OR keyword = :reference)
-        RETURNING *
-        """,
+        "SELECT * FROM keyword WHERE org_id IS :org_id AND (id = :reference OR keyword = :reference)",
         {"org_id": org_id, "reference": reference.strip()},
     ).fetchall()
     if not rows:
         raise NotFound(f"This blocklist has no {reference!r}; see: customhouse blocklist list")
-    removed = [_keyword(row) for row in rows]
-    for one in removed:
-        audit.record(conn, actor, "blocklist.remove", one.id, org_id=org_id, keyword=one.keyword, match=one.match)
-    return removed
+    return [_keyword(row) for row in rows]
+
+
+def page(conn: Connection, org_id: str | None, *, limit: int, offset: int) -> tuple[list[Keyword], int]:
+    """Some of one list, in the order of `every`, and how many there are in all."""
+    # as the index keyword_once has it: no sorting of a hundred thousand terms
+    wanted = {"list": org_id or "", "limit": limit, "offset": offset}
+    rows = conn.execute(
+        """
+        SELECT * FROM keyword
+        WHERE ifnull(org_id, '') = :list
+        ORDER BY keyword, match
+        LIMIT :limit OFFSET :offset
+        """,
+        wanted,
+    ).fetchall()
+    (total,) = conn.execute("SELECT count(*) FROM keyword WHERE ifnull(org_id, '') = :list", wanted).fetchone()
+    return [_keyword(row) for row in rows], int(total)
 
 
 def every(conn: Connection, org_id: str | None) -> list[Keyword]:
@@ -118,6 +193,10 @@ def _checked(keyword: str, org_id: str | None, match: str, category: str | None)
         raise InvalidRequest(f"A term has at most {_LONGEST} characters")
     if not normalize.spellings(keyword):
         raise InvalidRequest("A term needs at least one character that can be seen")
+    if match == "regex":
+        raise InvalidRequest(
+            "match is 'regex', which this release does not have: an expression can run for ever. Use word or substring"
+        )
     if match not in get_args(Kind):
         raise InvalidRequest(f"match is {match!r}; it must be word or substring")
     if category is not None and not _CATEGORY.fullmatch(category):

@@ -1,0 +1,139 @@
+"""The administrator's routes: who may use them, and what they have in common. B.1.4 of the contract.
+
+They are answered at the operators' socket, where the Unix user is the actor, and on the network only when
+server.admin_on_network says so: then a key with the scope admin:config is. Every change takes a reason, and leaves a
+line in the audit log in its own transaction.
+"""
+
+from typing import Any
+
+import msgspec
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from appliance.accounts.keys import Caller
+from appliance.api import form, operators
+from appliance.api.auth import recognised
+from appliance.api.documents import Entry, Field, operation
+from appliance.api.door import door
+from appliance.api.submission import refused
+from appliance.errors import NotFound
+
+SCOPE = "admin:config"
+ROOT = "/api/v1/admin"
+
+_REASON_LENGTH = 1000
+
+
+class Operator(msgspec.Struct, frozen=True):
+    """A Unix user at the operators' socket."""
+
+    name: str
+    org_id: str | None = None
+    key_prefix: str | None = None
+
+    @property
+    def actor(self) -> str:
+        return f"operator:{self.name}"
+
+
+Asked = Request[Operator | Caller, Any, Any]
+
+REASON = Field("reason", "Why; kept in the audit log.", longest=_REASON_LENGTH)
+REQUIRED_REASON = msgspec.structs.replace(REASON, is_required=True)
+
+
+def administered(entry: Entry) -> dict[str, Any]:
+    """The arguments of a route's decorator, as `operation` gives them, with this surface's guard, tag and scope."""
+    entry = msgspec.structs.replace(
+        entry,
+        tag="Admin",
+        scope=SCOPE,
+        errors=tuple(dict.fromkeys((*entry.errors, "NOT_FOUND"))),
+        is_json_only=True,
+    )
+    return {**operation(entry), "guards": [admitted]}
+
+
+async def admitted(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """An operator at the socket, or a key with the scope where the network is let in. Raises NotFound elsewhere, as for
+    a path that is not there."""
+    name = operators.operator(connection.scope)
+    if name is not None:
+        connection.scope["user"] = Operator(name)
+    elif door(connection).house.settings.server.admin_on_network:
+        await recognised(connection, handler)
+    else:
+        raise NotFound("There is nothing at this path; see /schema for what there is")
+
+
+async def given(request: Asked) -> dict[str, Any]:
+    """The body's members; none when there is no body. Raises InvalidRequest, PayloadTooLarge or UnsupportedMedia."""
+    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
+        return {}
+    return await form.json_object(request)
+
+
+def why(request: Asked, members: dict[str, Any]) -> str:
+    """The reason, which this change needs. Raises InvalidRequest."""
+    reason = maybe_why(request, members)
+    if reason is None:
+        raise refused("reason", "is required; it is kept in the audit log")
+    return reason
+
+
+def maybe_why(request: Asked, members: dict[str, Any]) -> str | None:
+    """The reason from the body, or from the query where a client sends no body with a DELETE. Raises InvalidRequest."""
+    reason = members.get("reason", request.query_params.get("reason"))
+    if reason is None:
+        return None
+    if not isinstance(reason, str):
+        raise refused("reason", "must be a string")
+    reason = reason.strip()
+    if len(reason) > _REASON_LENGTH:
+        raise refused("reason", f"has at most {_REASON_LENGTH:,} characters")
+    return reason or None
+
+
+def string(members: dict[str, Any], name: str) -> str:
+    """A member that must be there. Raises InvalidRequest."""
+    value = maybe_string(members, name)
+    if value is None:
+        raise refused(name, "is required")
+    return value
+
+
+def maybe_string(members: dict[str, Any], name: str) -> str | None:
+    """None when it is not there, or null. Raises InvalidRequest."""
+    value = members.get(name)
+    if value is not None and not isinstance(value, str):
+        raise refused(name, "must be a string")
+    return value
+
+
+def whole(members: dict[str, Any], name: str) -> int | None:
+    """A whole number, or None for null. Raises InvalidRequest."""
+    value = members[name]
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise refused(name, "must be a whole number or null")
+    return value
+
+
+LIMIT = Field("limit", "How many to answer, 1 to 100.", pattern="^[0-9]{1,3}$", default="50")
+OFFSET = Field("offset", "How many to pass over.", pattern="^[0-9]{1,9}$", default="0")
+
+
+def paging(request: Asked) -> tuple[int, int]:
+    """limit and offset. Raises InvalidRequest."""
+    return counted(request, "limit", 50, 1, 100), counted(request, "offset", 0, 0, 999_999_999)
+
+
+def counted(request: Asked, name: str, default: int, least: int, most: int) -> int:
+    """A number of the query. Raises InvalidRequest."""
+    value = request.query_params.get(name)
+    if value is None:
+        return default
+    if not (value.isascii() and value.isdigit() and len(value) <= 18 and least <= int(value) <= most):
+        raise refused(name, f"must be a whole number from {least} to {most}")
+    return int(value)

@@ -1,0 +1,116 @@
+"""GET /api/v1/admin/audit: who changed what, and why, newest first."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from litestar import get
+
+from appliance import audit, clock
+from appliance.api import admin
+from appliance.api.admin import ROOT, Asked, administered
+from appliance.api.documents import Answer, Entry, Field
+from appliance.api.door import door
+from appliance.api.submission import refused
+from appliance.audit import Filter, Line
+
+
+class LineBody(msgspec.Struct, frozen=True):
+    """`detail` holds what was changed; where a value was there before, as [before, after]."""
+
+    id: int
+    at: str
+    actor: str
+    action: str
+    subject: str
+    client_id: str | None
+    reason: str | None
+    detail: dict[str, Any]
+
+
+class AuditBody(msgspec.Struct, frozen=True):
+    lines: list[LineBody]
+    next_cursor: str | None
+
+
+_LINE: dict[str, Any] = {
+    "id": 812,
+    "at": "2026-05-19T12:00:00.000Z",
+    "actor": "operator:root",
+    "action": "organisation.terminated",
+    "subject": "0f8fad5b-d9cb-469f-a165-70867728950e",
+    "client_id": "0f8fad5b-d9cb-469f-a165-70867728950e",
+    "reason": "Repeated abuse, ticket 4711",
+    "detail": {},
+}
+
+LIST = Entry(
+    id="list_audit",
+    tag="Admin",
+    summary="Read the audit log",
+    description=(
+        "Every administrative change, newest first. Lines are only ever added. `next_cursor` asks for the lines before "
+        "the last one shown; it is null at the end, and knows nothing of the filters."
+    ),
+    answer=Answer(200, AuditBody, "The lines.", {"a ban": {"lines": [_LINE], "next_cursor": None}}),
+    query=(
+        msgspec.structs.replace(admin.LIMIT, description="How many to answer, 1 to 500.", default="50"),
+        Field("cursor", "The `next_cursor` of the page before.", pattern="^[0-9]{1,18}$"),
+        Field("actor", "Who: key:PREFIX or operator:NAME.", longest=200),
+        Field("action", "What was done, e.g. organisation.changed.", longest=200),
+        Field("subject", "To what: an id, a slug, a key's prefix.", longest=200),
+        Field("client_id", "Whom it concerned.", longest=200),
+        Field("from", "From this moment on, ISO 8601.", format="date-time"),
+        Field("to", "Before this moment, ISO 8601.", format="date-time"),
+    ),
+)
+
+
+@get(f"{ROOT}/audit", **administered(LIST))
+async def list_audit(request: Asked) -> AuditBody:
+    limit = admin.counted(request, "limit", 50, 1, 500)
+    before = admin.counted(request, "cursor", 0, 1, 10**18) if "cursor" in request.query_params else None
+    asked = request.query_params
+    wanted = Filter(
+        actor=asked.get("actor"),
+        action=asked.get("action"),
+        subject=asked.get("subject"),
+        org_id=asked.get("client_id"),
+        since=_moment(request, "from"),
+        until=_moment(request, "to"),
+    )
+    db = door(request).house.db
+    found = await asyncio.to_thread(lambda: audit.page(db.reader(), wanted, before=before, limit=limit + 1))
+    more = len(found) > limit
+    return AuditBody(
+        lines=[_body(line) for line in found[:limit]], next_cursor=str(found[limit - 1].id) if more else None
+    )
+
+
+ROUTES = [list_audit]
+
+
+def _moment(request: Asked, name: str) -> int | None:
+    """Milliseconds since the epoch; a moment without a zone is UTC. Raises InvalidRequest."""
+    value = request.query_params.get(name)
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value.replace(" ", "+"))  # an unescaped + of a query arrives as a space
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise refused(name, "must be a moment as ISO 8601 writes it, e.g. 2026-05-19T12:00:00Z") from None
+
+
+def _body(line: Line) -> LineBody:
+    return LineBody(
+        id=line.id,
+        at=clock.rfc3339(line.at),
+        actor=line.actor,
+        action=line.action,
+        subject=line.subject,
+        client_id=line.org_id,
+        reason=line.reason,
+        detail=line.detail,
+    )

@@ -1,0 +1,377 @@
+"""/api/v1/admin/clients: the organisations, what holds for each, banning and unbanning, credit given by hand."""
+
+from typing import Any
+
+import msgspec
+from litestar import get, post, put
+from litestar.openapi.spec import OpenAPIType
+
+from appliance import audit, clock
+from appliance.accounts import organisations, plans
+from appliance.accounts.organisations import Changes, Organisation, Standing
+from appliance.accounts.plans import ChargeMethod
+from appliance.api import admin
+from appliance.api.admin import REASON, REQUIRED_REASON, ROOT, Asked, administered
+from appliance.api.documents import Answer, Entry, Field, Link
+from appliance.api.door import Door, door
+from appliance.api.submission import refused
+from appliance.billing import ledger, money
+from appliance.billing.ledger import EntryType
+from appliance.database import Connection
+from appliance.errors import IdempotencyKeyReused, InvalidRequest
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What holds, once the client's own word, its plan and the settings are asked in this order."""
+
+    rate_limit_per_minute: int
+    burst_per_second: int
+    charge_method: str
+
+
+class ClientBody(msgspec.Struct, frozen=True):
+    """What is null is not set for this client itself; `effective` says what then holds."""
+
+    id: str
+    name: str
+    status: str
+    status_reason: str | None
+    rate_limit_per_minute: int | None
+    burst_per_second: int | None
+    charge_method: str | None
+    retain_prompts_days: int | None
+    plan: str
+    balance_usd: float
+    created_at: str
+    effective: Terms
+
+
+class ClientsBody(msgspec.Struct, frozen=True):
+    clients: list[ClientBody]
+    total: int
+    limit: int
+    offset: int
+
+
+class CreditBody(msgspec.Struct, frozen=True):
+    record_id: str
+    client_id: str
+    amount_usd: float
+    balance_usd: float
+    created_at: str
+
+
+_CLIENT: dict[str, Any] = {
+    "id": "0f8fad5b-d9cb-469f-a165-70867728950e",
+    "name": "acme",
+    "status": "active",
+    "status_reason": None,
+    "rate_limit_per_minute": None,
+    "burst_per_second": None,
+    "charge_method": None,
+    "retain_prompts_days": None,
+    "plan": "standard",
+    "balance_usd": 25.0,
+    "created_at": "2026-05-19T12:00:00.000Z",
+    "effective": {"rate_limit_per_minute": 60, "burst_per_second": 0, "charge_method": "none"},
+}
+_BANNED = {**_CLIENT, "status": "terminated", "status_reason": "Repeated abuse, ticket 4711"}
+_WRITES = ("INVALID_REQUEST", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA")
+_TAKEN = {"CONFLICT": "There is an organisation named 'acme' already"}
+_UNKNOWN = {"NOT_FOUND": "There is no such organisation"}
+
+_METHODS = tuple(method.value for method in ChargeMethod)
+_STANDINGS = tuple(standing.value for standing in Standing)
+_INTEGER = OpenAPIType.INTEGER
+_SETTABLE = (
+    Field("plan", "A plan's slug.", longest=40),
+    Field("rate_limit_per_minute", "null: as the plan says.", kind=_INTEGER, least=1, most=1e6, is_nullable=True),
+    Field("burst_per_second", "0: none. null: as the plan says.", kind=_INTEGER, least=0, most=1e6, is_nullable=True),
+    Field("charge_method", "null: as the plan says.", choices=_METHODS, is_nullable=True),
+    Field("retain_prompts_days", "null: as the settings say.", kind=_INTEGER, least=0, most=36_500, is_nullable=True),
+)
+
+LIST = Entry(
+    id="list_clients",
+    tag="Admin",
+    summary="List clients",
+    description="Every organisation, by name, or with `status` those that stand so.",
+    answer=Answer(
+        200, ClientsBody, "The clients.", {"one": {"clients": [_CLIENT], "total": 1, "limit": 50, "offset": 0}}
+    ),
+    query=(admin.LIMIT, admin.OFFSET, Field("status", "Only these.", choices=_STANDINGS)),
+)
+CREATE = Entry(
+    id="create_client",
+    tag="Admin",
+    summary="Create a client",
+    description="An organisation. Make it a key next.",
+    answer=Answer(201, ClientBody, "The client.", {"new": _CLIENT}),
+    errors=(*_WRITES, "CONFLICT"),
+    messages=_TAKEN,
+    fields=(Field("name", "Unlike any other's.", is_required=True, shortest=1, longest=200), *_SETTABLE, REASON),
+    examples={"plain": {"name": "acme"}},
+    links=(
+        Link("get_client", {"client_id": "$response.body#/id"}, "Read it."),
+        Link("create_client_key", {"client_id": "$response.body#/id"}, "Make it a key.", {"name": "production"}),
+    ),
+)
+READ = Entry(
+    id="get_client",
+    tag="Admin",
+    summary="Get a client",
+    description="The organisation as it stands.",
+    answer=Answer(200, ClientBody, "The client.", {"active": _CLIENT, "banned": _BANNED}),
+    messages=_UNKNOWN,
+)
+CHANGE = Entry(
+    id="change_client",
+    tag="Admin",
+    summary="Change a client",
+    description=(
+        "What is left out stays as it is; null sets a value back to what the plan or the settings say. It holds for "
+        "all the client's keys at once. `status` pauses (disabled) and resumes (active); banning has its own route."
+    ),
+    answer=Answer(200, ClientBody, "The client as it is now.", {"changed": {**_CLIENT, "rate_limit_per_minute": 600}}),
+    errors=(*_WRITES, "CONFLICT"),
+    messages={**_TAKEN, **_UNKNOWN},
+    fields=(
+        Field("name", "Unlike any other's.", shortest=1, longest=200),
+        Field("status", "Paused or not.", choices=("active", "disabled")),
+        *_SETTABLE,
+        REQUIRED_REASON,
+    ),
+    examples={"limit": {"rate_limit_per_minute": 600, "reason": "Agreed on the phone"}},
+)
+BAN = Entry(
+    id="ban_client",
+    tag="Admin",
+    summary="Ban a client",
+    description=(
+        "From now on every route answers ACCOUNT_TERMINATED to any of its keys, in every process, and its open streams "
+        "end. What was accepted before is finished. Again changes nothing."
+    ),
+    answer=Answer(200, ClientBody, "The client is banned.", {"banned": _BANNED}),
+    errors=_WRITES,
+    messages=_UNKNOWN,
+    fields=(REQUIRED_REASON,),
+    examples={"ban": {"reason": "Repeated abuse, ticket 4711"}},
+)
+UNBAN = Entry(
+    id="unban_client",
+    tag="Admin",
+    summary="Unban a client",
+    description="Its keys are good again, as they were.",
+    answer=Answer(200, ClientBody, "The client is active.", {"active": _CLIENT}),
+    errors=(*_WRITES, "CONFLICT"),
+    messages={**_UNKNOWN, "CONFLICT": "This organisation is active, not banned"},
+    fields=(REQUIRED_REASON,),
+    examples={"unban": {"reason": "Appeal upheld"}},
+)
+CREDIT = Entry(
+    id="credit_client",
+    tag="Admin",
+    summary="Credit a client",
+    description=(
+        "Adds to the balance, as a `credit` record. With an `Idempotency-Key` header it is added once, however often "
+        "it is sent, for good."
+    ),
+    answer=Answer(
+        201,
+        CreditBody,
+        "The record.",
+        {
+            "credited": {
+                "record_id": "6ff0c4a6-31c1-44a6-9a38-7a4b9d0a4c11",
+                "client_id": _CLIENT["id"],
+                "amount_usd": 25.0,
+                "balance_usd": 25.0,
+                "created_at": "2026-05-19T12:00:00.000Z",
+            }
+        },
+    ),
+    errors=(*_WRITES, "IDEMPOTENCY_KEY_REUSED"),
+    messages=_UNKNOWN,
+    fields=(
+        Field(
+            "amount_usd",
+            "Dollars, at most six decimals; a number or a numeric string. More than 0.",
+            is_required=True,
+            kind=OpenAPIType.NUMBER,
+        ),
+        REQUIRED_REASON,
+    ),
+    examples={"goodwill": {"amount_usd": 25, "reason": "Goodwill, ticket 4711"}},
+)
+
+_PATH = f"{ROOT}/clients"
+_ONE = f"{_PATH}/{{client_id:str}}"
+
+
+@get(_PATH, **administered(LIST))
+async def list_clients(request: Asked) -> ClientsBody:
+    there = door(request)
+    limit, offset = admin.paging(request)
+    status = request.query_params.get("status")
+    if status is not None and status not in _STANDINGS:
+        raise refused("status", f"must be one of {', '.join(_STANDINGS)}")
+    standing = None if status is None else Standing(status)
+    found, total = organisations.page(there.house.db.reader(), limit=limit, offset=offset, status=standing)
+    return ClientsBody(clients=[_body(there, one) for one in found], total=total, limit=limit, offset=offset)
+
+
+@post(_PATH, status_code=201, **administered(CREATE))
+async def create_client(request: Asked) -> ClientBody:
+    there = door(request)
+    given = await admin.given(request)
+    name, reason = admin.string(given, "name"), admin.maybe_why(request, given)
+    changes = _changes({key: value for key, value in given.items() if key != "name"})
+
+    def change(conn: Connection) -> Organisation:
+        made = organisations.create(conn, name)
+        audit.record(
+            conn, request.user.actor, "organisation.created", made.id, org_id=made.id, reason=reason, name=name
+        )
+        return organisations.change(conn, made.id, changes, actor=request.user.actor, reason=reason or "created so")
+
+    return _body(there, await there.house.db.write_async(change))
+
+
+@get(_ONE, **administered(READ))
+async def get_client(request: Asked, client_id: str) -> ClientBody:
+    there = door(request)
+    return _body(there, organisations.get(there.house.db.reader(), client_id))
+
+
+@put(_ONE, **administered(CHANGE))
+async def change_client(request: Asked, client_id: str) -> ClientBody:
+    there = door(request)
+    actor = request.user.actor
+    given = await admin.given(request)
+    changes, reason = _changes(given), admin.why(request, given)
+    status = admin.maybe_string(given, "status")
+    if status not in (None, "active", "disabled"):
+        raise refused("status", "must be active or disabled; to ban, POST to the client's /ban")
+
+    def change(conn: Connection) -> Organisation:
+        if status is not None:
+            act = organisations.enable if status == "active" else organisations.disable
+            act(conn, client_id, actor=actor, reason=reason)
+        return organisations.change(conn, client_id, changes, actor=actor, reason=reason)
+
+    return _body(there, await there.house.db.write_async(change))
+
+
+@post(f"{_ONE}/ban", status_code=200, **administered(BAN))
+async def ban_client(request: Asked, client_id: str) -> ClientBody:
+    there = door(request)
+    reason = admin.why(request, await admin.given(request))
+    actor = request.user.actor
+    return _body(
+        there,
+        await there.house.db.write_async(lambda conn: organisations.ban(conn, client_id, actor=actor, reason=reason)),
+    )
+
+
+@post(f"{_ONE}/unban", status_code=200, **administered(UNBAN))
+async def unban_client(request: Asked, client_id: str) -> ClientBody:
+    there = door(request)
+    reason = admin.why(request, await admin.given(request))
+    actor = request.user.actor
+    return _body(
+        there,
+        await there.house.db.write_async(lambda conn: organisations.unban(conn, client_id, actor=actor, reason=reason)),
+    )
+
+
+@post(f"{_ONE}/credit", status_code=201, **administered(CREDIT))
+async def credit_client(request: Asked, client_id: str) -> CreditBody:
+    given = await admin.given(request)
+    reason = admin.why(request, given)
+    if "amount_usd" not in given:
+        raise refused("amount_usd", "is required")
+    micros = money.parse(given["amount_usd"], "amount_usd")
+    if micros == 0:
+        raise refused("amount_usd", "must be more than 0")
+    key = request.headers.get("idempotency-key")
+    if key is not None and not (1 <= len(key) <= 255 and key.isprintable()):
+        raise InvalidRequest("Idempotency-Key must have 1 to 255 printable characters")
+    source = ("manual", clock.new_id() if key is None else f"{client_id}:{key}")
+
+    def change(conn: Connection) -> ledger.Entry:
+        organisations.get(conn, client_id)
+        entry = ledger.post(
+            conn, client_id, EntryType.CREDIT, micros, source=source, description=reason, now=clock.now_ms()
+        )
+        if entry is not None:
+            audit.record(
+                conn,
+                request.user.actor,
+                "organisation.credited",
+                client_id,
+                org_id=client_id,
+                reason=reason,
+                amount_micros=micros,
+                record_id=entry.id,
+            )
+            return entry
+        before = ledger.by_source(conn, *source)
+        if before is None or before.amount_micros != micros:
+            raise IdempotencyKeyReused
+        return before
+
+    entry = await door(request).house.db.write_async(change)
+    return CreditBody(
+        record_id=entry.id,
+        client_id=client_id,
+        amount_usd=money.usd(entry.amount_micros),
+        balance_usd=money.usd(entry.balance_micros),
+        created_at=clock.rfc3339(entry.created_at),
+    )
+
+
+ROUTES = [list_clients, create_client, get_client, change_client, ban_client, unban_client, credit_client]
+
+
+def _changes(given: dict[str, Any]) -> Changes:
+    """Raises InvalidRequest."""
+    found: dict[str, Any] = {name: admin.string(given, name) for name in ("name", "plan") if name in given}
+    for name, ours in (
+        ("rate_limit_per_minute", "requests_per_minute"),
+        ("burst_per_second", "burst_per_second"),
+        ("retain_prompts_days", "retain_prompts_days"),
+    ):
+        if name in given:
+            found[ours] = admin.whole(given, name)
+    if "charge_method" in given:
+        method = admin.maybe_string(given, "charge_method")
+        if method is not None and method not in _METHODS:
+            raise refused("charge_method", f"must be one of {', '.join(_METHODS)}, or null")
+        found["charge_method"] = None if method is None else ChargeMethod(method)
+    return Changes(**found)
+
+
+def _body(there: Door, one: Organisation) -> ClientBody:
+    conn = there.house.db.reader()
+    limits = there.house.settings.limits
+    terms = plans.terms(conn, one.id)
+    return ClientBody(
+        id=one.id,
+        name=one.name,
+        status=one.status.value,
+        status_reason=one.status_reason,
+        rate_limit_per_minute=one.requests_per_minute,
+        burst_per_second=one.burst_per_second,
+        charge_method=one.charge_method,
+        retain_prompts_days=one.retain_prompts_days,
+        plan=one.plan,
+        balance_usd=money.usd(ledger.balance(conn, one.id)),
+        created_at=clock.rfc3339(one.created_at),
+        effective=Terms(
+            rate_limit_per_minute=limits.requests_per_minute
+            if terms.requests_per_minute is None
+            else terms.requests_per_minute,
+            burst_per_second=limits.burst_per_second if terms.burst_per_second is None else terms.burst_per_second,
+            charge_method=terms.charge_method.value,
+        ),
+    )
