@@ -1,10 +1,11 @@
 """/api/v1/admin/clients: the organisations, what holds for each, banning and unbanning, credit given by hand."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import get, post, put
 from litestar.openapi.spec import OpenAPIType
+from litestar.params import PathParameter
 
 from appliance import audit, clock
 from appliance.accounts import organisations, plans
@@ -204,6 +205,8 @@ CREDIT = Entry(
     examples={"goodwill": {"amount_usd": 25, "reason": "Goodwill, ticket 4711"}},
 )
 
+ClientId = Annotated[str, PathParameter(description="The `id` of the client.")]
+
 _PATH = f"{ROOT}/clients"
 _ONE = f"{_PATH}/{{client_id:str}}"
 
@@ -238,13 +241,13 @@ async def create_client(request: Asked) -> ClientBody:
 
 
 @get(_ONE, **administered(READ))
-async def get_client(request: Asked, client_id: str) -> ClientBody:
+async def get_client(request: Asked, client_id: ClientId) -> ClientBody:
     there = door(request)
     return _body(there, organisations.get(there.house.db.reader(), client_id))
 
 
 @put(_ONE, **administered(CHANGE))
-async def change_client(request: Asked, client_id: str) -> ClientBody:
+async def change_client(request: Asked, client_id: ClientId) -> ClientBody:
     there = door(request)
     actor = request.user.actor
     given = await admin.given(request)
@@ -263,7 +266,7 @@ async def change_client(request: Asked, client_id: str) -> ClientBody:
 
 
 @post(f"{_ONE}/ban", status_code=200, **administered(BAN))
-async def ban_client(request: Asked, client_id: str) -> ClientBody:
+async def ban_client(request: Asked, client_id: ClientId) -> ClientBody:
     there = door(request)
     reason = admin.why(request, await admin.given(request))
     actor = request.user.actor
@@ -274,7 +277,7 @@ async def ban_client(request: Asked, client_id: str) -> ClientBody:
 
 
 @post(f"{_ONE}/unban", status_code=200, **administered(UNBAN))
-async def unban_client(request: Asked, client_id: str) -> ClientBody:
+async def unban_client(request: Asked, client_id: ClientId) -> ClientBody:
     there = door(request)
     reason = admin.why(request, await admin.given(request))
     actor = request.user.actor
@@ -285,7 +288,7 @@ async def unban_client(request: Asked, client_id: str) -> ClientBody:
 
 
 @post(f"{_ONE}/credit", status_code=201, **administered(CREDIT))
-async def credit_client(request: Asked, client_id: str) -> CreditBody:
+async def credit_client(request: Asked, client_id: ClientId) -> CreditBody:
     given = await admin.given(request)
     reason = admin.why(request, given)
     if "amount_usd" not in given:

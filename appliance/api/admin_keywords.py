@@ -1,11 +1,12 @@
 """/api/v1/admin/keywords: the terms that end a prompt, every client's and those of one."""
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import delete, get, post, put
 from litestar.openapi.spec import OpenAPIType
+from litestar.params import PathParameter
 
 from appliance import clock
 from appliance.accounts import organisations
@@ -110,6 +111,8 @@ REMOVE = Entry(
     query=(REQUIRED_REASON,),
 )
 
+KeywordId = Annotated[str, PathParameter(description="The `id` of the term.")]
+
 _PATH = f"{ROOT}/keywords"
 
 
@@ -144,7 +147,7 @@ async def add_keyword(request: Asked) -> KeywordBody:
 
 
 @put(f"{_PATH}/{{keyword_id:str}}", **administered(CHANGE))
-async def change_keyword(request: Asked, keyword_id: str) -> KeywordBody:
+async def change_keyword(request: Asked, keyword_id: KeywordId) -> KeywordBody:
     given = await admin.given(request)
     reason = admin.maybe_why(request, given)
     enabled = given.get("enabled", msgspec.UNSET)
@@ -167,7 +170,7 @@ async def change_keyword(request: Asked, keyword_id: str) -> KeywordBody:
 
 
 @delete(f"{_PATH}/{{keyword_id:str}}", **administered(REMOVE))
-async def remove_keyword(request: Asked, keyword_id: str) -> None:
+async def remove_keyword(request: Asked, keyword_id: KeywordId) -> None:
     db = door(request).house.db
     reason = admin.why(request, await admin.given(request))
     list_of = keywords.get(db.reader(), keyword_id).org_id
