@@ -22,6 +22,8 @@ COMMANDS = {
     "categories": ("appliance.commands.categories:categories", "What is screened, and what answers it."),
     "blocklist": ("appliance.commands.blocklist:blocklist", "Terms that end a prompt."),
     "webhooks": ("appliance.commands.webhooks:webhooks", "Endpoints, deliveries, secrets."),
+    "plans": ("appliance.commands.plans:plans", "What organisations are on: limits, charging, prices."),
+    "billing": ("appliance.commands.billing:billing", "Balances, the ledger, credit by hand, reconcile."),
     "train": ("appliance.commands.train:train", "Train and judge the text heads."),
     "config": ("appliance.commands.config:config", "Check and show the settings."),
     "bench": ("appliance.commands.bench:bench", "Measure this machine."),
