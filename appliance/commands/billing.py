@@ -158,10 +158,10 @@ def reconcile_(as_json: bool) -> None:
             msgspec.json.format(msgspec.json.encode({"is_whole": report.is_whole, **msgspec.structs.asdict(report)}))
         )
     else:
+        total = money.written(report.balance_micros)
         click.echo(f"{report.entries:,} entries of {report.organisations:,} organisations come to {total}")
-        click.echo(
-            f"{report.charged_jobs:,} jobs charged, {report.refunded_jobs:,} refunded, {report.purged_jobs:,} since purged"
-        )
+        click.echo(f"{report.charged_jobs:,} jobs charged, {report.refunded_jobs:,} of them refunded")
+        click.echo(f"{report.purged_jobs:,} of them gone since, as jobs go")
         for sort, count in report.faults.items():
             click.echo(f"{sort}: {count:,}", err=True)
         for fault in report.evidence:
