@@ -13,6 +13,7 @@ from litestar.connection import ASGIConnection
 from appliance.accounts.limits import Limits
 from appliance.api.condition import Condition
 from appliance.api.form import Budget
+from appliance.api.trial import Trials
 from appliance.api.watcher import Watcher
 from appliance.house import House
 from appliance.jobs.advance import FollowUp
@@ -33,6 +34,7 @@ class Door:
         self.wakers = Wakers(lanes)
         self.resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolver")
         self.bodies = Budget()
+        self.trials = Trials(house.settings, outbound)
         self.disk = Disk(house.settings.home)
         self.limits = Limits(house.settings.limits_file)
         self.touched: dict[str, int] = {}
@@ -46,6 +48,7 @@ class Door:
         self.condition.close()
         self.lanes.close()
         self.limits.close()
+        self.trials.close()
         self.resolvers.shutdown(wait=False, cancel_futures=True)
 
 

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from appliance.accounts import custom
 from appliance.categories import Category, Source
-from appliance.errors import Failure, InferenceTimeout, ModelRefused, ModelUnavailable
+from appliance.errors import ModelUnavailable
 from appliance.house import House
-from appliance.inference.wire import Answer, LookRequest, Pixels, Problem, Question
+from appliance.inference.wire import Answer, LookRequest, Pixels, Question
+from appliance.jobs import scoring
 from appliance.jobs.job import ChildKind, Finding, Plan, Score
 from appliance.jobs.plan import CUSTOM
 
@@ -50,7 +51,7 @@ def finding(
     """
     version = None
     if kind is ChildKind.VLM and judge:
-        sources = [judged(judge, subject, categories[subject].judge_threshold)]
+        sources = [scoring.judged(judge, subject, categories[subject].judge_threshold)]
         version = categories[subject].version
     else:
         sources = _sources(kind, subject, categories)
@@ -59,7 +60,7 @@ def finding(
     scores: list[Score] = []
     detail: dict[str, float] = {}
     for source in sources:
-        tried = [score(subject, source, item, version) for item in items]
+        tried = [scoring.score(subject, source, item, version) for item in items]
         best = max(range(len(tried)), key=lambda n: tried[n].score)
         scores.append(tried[best])
         detail.update(items[best][source.model].detail)
@@ -90,17 +91,6 @@ def join(findings: Sequence[Finding]) -> Finding:
     )
 
 
-def failure(problem: Problem, model: str) -> Failure:
-    """The failure that a model's problem is for a job."""
-    match problem.code:
-        case "PROVIDER_TIMEOUT":
-            return InferenceTimeout(f"{model}: {problem.message}")
-        case "MODEL_REFUSED":
-            return ModelRefused(f"{model}: {problem.message}", permanent=not problem.passing)
-        case _:
-            return ModelUnavailable(f"{model}: {problem.message}", permanent=not problem.passing)
-
-
 def spent(items: Iterable[Mapping[str, Answer]]) -> dict[str, float]:
     """Device → milliseconds that its models spent on these items: each answer holds its share of its batch."""
     total: dict[str, float] = {}
@@ -114,37 +104,6 @@ def spent(items: Iterable[Mapping[str, Answer]]) -> dict[str, float]:
 def _sources(kind: ChildKind, subject: str, categories: Mapping[str, Category]) -> list[Source]:
     category = categories.get(subject)
     return category.classifiers("nsfw" if kind is ChildKind.NSFW else "vlm") if category else []
-
-
-def judged(judge: str, label: str, threshold: float) -> Source:
-    """A judge's answer as a source like any other."""
-    return Source(step="vlm", model=judge, label=label, threshold=threshold)
-
-
-def score(category: str, source: Source, answers: Mapping[str, Answer], prompt: int | None = None) -> Score:
-    """One source's figure of one item; `prompt` is the version of the question, if it was asked one. Raises Failure
-    when its model gave none."""
-    answer = answers.get(source.model)
-    if answer is None:
-        raise ModelUnavailable(
-            f"{source.model} did not answer; run: customhouse models fetch {source.model}", permanent=True
-        )
-    if answer.problem is not None:
-        raise failure(answer.problem, source.model)
-    missing = [label for label in source.labels if label not in answer.scores]
-    if missing:
-        raise ModelRefused(f"{source.model} has no label {missing[0]!r}; see config/categories.toml", permanent=True)
-    return Score(
-        category=category,
-        model=source.model,
-        label="+".join(source.labels),
-        score=round(sum(answer.scores[label] for label in source.labels), 6),
-        threshold=source.threshold,
-        device=answer.device,
-        digest=answer.digest,
-        ms=round(answer.ms, 3),
-        prompt=prompt,
-    )
 
 
 def unanswered(subject: str) -> ModelUnavailable:

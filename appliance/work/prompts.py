@@ -9,7 +9,7 @@ from appliance.accounts import custom
 from appliance.categories import Category
 from appliance.errors import MediaUnreachable, ModelUnavailable
 from appliance.inference.wire import Answer, Question, ReadRequest
-from appliance.jobs import rows
+from appliance.jobs import rows, scoring
 from appliance.jobs.job import Finding, Score
 from appliance.jobs.plan import CUSTOM
 from appliance.jobs.rows import JobRow
@@ -80,11 +80,11 @@ def decide(category: Category, judge: str, answers: Mapping[str, Answer], spoken
     """
     sources = category.classifiers("text")
     if judge:
-        sources.append(looking.judged(judge, "prohibited", category.judge_threshold))
+        sources.append(scoring.judged(judge, "prohibited", category.judge_threshold))
     if not sources:
         raise looking.unanswered("text")
     scores: list[Score] = [
-        looking.score("text", source, answers, category.version if source.model == judge else None)
+        scoring.score("text", source, answers, category.version if source.model == judge else None)
         for source in sources
     ]
     over = [score for score in scores if score.is_over]
@@ -104,7 +104,7 @@ def decide(category: Category, judge: str, answers: Mapping[str, Answer], spoken
 
 def _own(subject: str, category: Category, judge: str, answers: Mapping[str, Answer]) -> Finding:
     """What the judge says of one custom category."""
-    score = looking.score(subject, looking.judged(judge, subject, category.judge_threshold), answers, category.version)
+    score = scoring.score(subject, scoring.judged(judge, subject, category.judge_threshold), answers, category.version)
     reason = f"The prompt was flagged as {category.label}." if score.is_over else None
     return Finding({subject: score.is_over}, [score], score.is_over, reason)
 
