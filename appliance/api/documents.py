@@ -182,11 +182,15 @@ def _body(entry: Entry) -> RequestBody | None:
     examples = {name: Shown(summary=name, value=value) for name, value in entry.examples.items()}
     content = {"application/json": OpenAPIMediaType(schema=schema, examples={**examples} or None)}
     if entry.body is None and not entry.is_json_only:
+        # Only JSON has a null.
+        written = [msgspec.structs.replace(field, is_nullable=False) for field in entry.fields]
         content["multipart/form-data"] = OpenAPIMediaType(
-            schema=shapes.of_fields(list(entry.fields), entry.either),
+            schema=shapes.of_fields(written, entry.either),
             encoding={one.name: spec.Encoding(content_type=one.media_types) for one in entry.fields if one.media_types},
         )
-        content["application/x-www-form-urlencoded"] = OpenAPIMediaType(schema=schema)
+        content["application/x-www-form-urlencoded"] = OpenAPIMediaType(
+            schema=shapes.of_fields([field for field in written if not field.is_file], entry.either)
+        )
     return RequestBody(content=content, required=not entry.is_body_optional)
 
 

@@ -40,6 +40,7 @@ _WEBHOOK = Field(
     "Where this job's result is sent, instead of the registered webhook: an http or https address.",
     longest=submission.URL_CHARACTERS,
     format="uri",
+    is_nullable=True,
 )
 LINKS = (
     Link("get_job", {"job_id": "$response.body#/job_id"}, "Poll it."),
