@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -72,6 +73,25 @@ def migrate(path: Path) -> None:
         finally:
             conn.close()
     path.chmod(0o640)
+
+
+def empty_log(path: Path, for_s: float) -> bool:
+    """Bring everything into the main file and empty the write-ahead log, in which what was deleted still stands. False
+    when somebody's reading stood in the way for so long. Writers wait for it 100 ms at most."""
+    conn = connect(path, timeout_s=0.1)
+    until = time.monotonic() + for_s
+    try:
+        while True:
+            # what this copies need not be copied while writers wait
+            conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            busy, _, _ = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not busy:
+                return True
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.1)
+    finally:
+        conn.close()
 
 
 class Database:

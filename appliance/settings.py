@@ -17,6 +17,9 @@ import msgspec
 
 from appliance.errors import Misconfigured
 
+FOR_EVER_DAYS = 36_500
+"""The longest that anything is kept: a hundred years."""
+
 _SHIPPED = Path(__file__).resolve().parent.parent
 
 
@@ -32,6 +35,12 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Jobs waiting before a submission is answered 503 with Retry-After."""
     min_free_disk_mb: int = 256
     """Below this much free space nothing new is accepted (503), so that what was accepted can still be finished."""
+    max_connections: int = 10_000
+    """Open connections of each API process; further ones wait to be taken. Each costs a file descriptor and 25 KB."""
+    header_timeout_s: float = 15.0
+    """A connection may be silent for so long before its next request's headers are complete, then it is closed."""
+    body_timeout_s: float = 20.0
+    """A body may pause for so long; over all it may be so much late at 4 KB a second, then it is refused."""
     admin_on_network: bool = False
     """Answer /api/v1/admin on the port too, to keys with the scope admin:config. Off: at the operators' socket only."""
 
@@ -154,6 +163,21 @@ class Jobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Also give a reason for images and videos; the seeds give one for prompts only."""
 
 
+class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Days from the close of a job, or from the end of a delivery. 0 = gone within `every_s`; 36500 = for ever."""
+
+    prompts_days: int = 30
+    """What was submitted, texts and addresses; an organisation's own retain_prompts_days goes before it."""
+    traces_days: int = 90
+    """What each check of a job found: scores, models, frames. The verdict stays with the job."""
+    deliveries_days: int = 90
+    """Webhook deliveries that have ended, with their attempts."""
+    jobs_days: int = 400
+    """Jobs, with all that is left of them: over the 366 days that an export may span. At least 1: a verdict is read."""
+    every_s: float = 60.0
+    """How often it is looked for what is due."""
+
+
 class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     level: str = "info"
     format: str = "auto"
@@ -177,6 +201,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     billing: Billing = Billing()
     jobs: Jobs = Jobs()
+    retention: Retention = Retention()
     log: Log = Log()
 
     @property
@@ -313,6 +338,9 @@ def _check(settings: Settings) -> None:
         raise Misconfigured("billing.offline_grace_hours must be at least 0")
     for section, key, low in (
         ("server", "workers", 1),
+        ("server", "max_connections", 16),
+        ("server", "header_timeout_s", 1),
+        ("server", "body_timeout_s", 1),
         ("worker", "threads", 1),
         ("worker", "max_attempts", 1),
         ("inference", "max_batch", 1),
@@ -327,9 +355,17 @@ def _check(settings: Settings) -> None:
         ("limits", "burst_per_second", 0),
         ("limits", "failed_auth_per_minute", 1),
         ("limits", "idempotency_hours", 1),
+        ("retention", "prompts_days", 0),
+        ("retention", "traces_days", 0),
+        ("retention", "deliveries_days", 0),
+        ("retention", "jobs_days", 1),
+        ("retention", "every_s", 1),
     ):
         if getattr(getattr(settings, section), key) < low:
             raise Misconfigured(f"{section}.{key} must be at least {low}")
+    for key in ("prompts_days", "traces_days", "deliveries_days", "jobs_days"):
+        if getattr(settings.retention, key) > FOR_EVER_DAYS:
+            raise Misconfigured(f"retention.{key} must be at most {FOR_EVER_DAYS}, which is for ever")
 
 
 def _check_billing(billing: Billing) -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import threading
+from functools import partial
 
 from appliance import notify
 from appliance.errors import Misconfigured
@@ -18,6 +19,7 @@ from appliance.tasks import Lanes
 from appliance.text import language
 from appliance.text.lexicons import Lexicons
 from appliance.webhooks import deliver
+from appliance.work import retention
 from appliance.work.hands import Hands
 from appliance.work.runner import Runner
 from appliance.work.sweep import Sweep, every
@@ -92,6 +94,7 @@ def _run(hands: Hands, settings: Settings, stop: threading.Event) -> None:
         (settings.worker.sweep_s, sweep.once),
         (settings.worker.lease_s / 3, runner.beat),
         (_MEDIA_SWEEP_S, sweep.media),
+        (settings.retention.every_s, partial(retention.run, house, stop.wait)),
     )
     for seconds, act in rounds:
         threading.Thread(target=every, args=(seconds, act, stop.wait), daemon=True).start()
