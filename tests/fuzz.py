@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import httpx
 
@@ -34,10 +34,17 @@ class Box:
     """`customhouse serve` and `customhouse work` over a state directory, and a key that may do everything."""
 
     def __init__(self, home: Path) -> None:
+        programs = ["serve", "work"]
+        if weights := os.environ.get("CUSTOMHOUSE_TEST_WEIGHTS"):
+            (home / "weights").symlink_to(Path(weights).resolve())
+            programs.append("infer")
         self.house = House(Settings(home=home))
-        self.key = enrol(self.house, "fuzz", "fuzz", granted=scopes.ALL).key
+        self.caller = enrol(self.house, "fuzz", "fuzz", granted=scopes.ALL)
         self.house.db.write(
-            lambda conn: conn.execute("UPDATE organisation SET requests_per_minute = 1000000, burst_per_second = 0")
+            lambda conn: conn.execute(
+                # Set here, these go before what a plan says: what is generated may be a plan of one request a minute.
+                "UPDATE organisation SET requests_per_minute = 1000000, burst_per_second = 0, charge_method = 'none'"
+            )
         )
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         environ = {
@@ -45,13 +52,15 @@ class Box:
             "PYTHONPATH": str(HERE / "offline"),
             "CUSTOMHOUSE_HOME": str(home),
             "CUSTOMHOUSE_SERVER_PORT": str(port),
+            "CUSTOMHOUSE_SERVER_ADMIN_ON_NETWORK": "true",
+            "CUSTOMHOUSE_LIMITS_FAILED_AUTH_PER_MINUTE": "1000000",
             "CUSTOMHOUSE_WORKER_RETRY_BASE_S": "0.2",
             "CUSTOMHOUSE_LOG_LEVEL": "warning",
         }
         self._log = (home / "processes.log").open("ab")
         self._processes = [
             subprocess.Popen([sys.executable, "-m", "appliance", name], env=environ, stdout=self._log, stderr=self._log)
-            for name in ("serve", "work")
+            for name in programs
         ]
         self._wait()
 
@@ -81,32 +90,41 @@ class Box:
         self.house.close()
 
 
-class Outcome:
-    """What schemathesis found."""
+class Outcome(NamedTuple):
+    """What schemathesis found: code 0 when nothing."""
 
-    def __init__(self, code: int, text: str, report: dict[str, Any]) -> None:
-        self.code = code
-        self.text = text
-        self.report = report
+    code: int
+    text: str
+    operations: int
+    tested: int
 
 
-def run(box: Box, folder: Path, *, seconds: int, seed: int, phases: tuple[str, ...] = PHASES) -> Outcome:
-    """All phases against this box; the report lies in the folder as report.json and report.html."""
+def run(
+    box: Box, folder: Path, *, seed: int, phases: tuple[str, ...] = PHASES, options: tuple[str, ...] = ()
+) -> Outcome:
+    """These phases against this box; the report lies in the folder as report.json and report.html."""
     path = folder / "report.json"
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"),
             f"{box.url}/schema/openapi.json",
-            *("--phases", ",".join(phases), "--max-time", str(seconds), "--seed", str(seed)),
+            *("--phases", ",".join(phases), "--seed", str(seed), *options),
             *("--report-json-path", str(path), "--report-html-path", str(folder / "report.html")),
         ],
-        env={**os.environ, "CUSTOMHOUSE_TEST_KEY": box.key, "PYTHONPATH": str(HERE.parent), "NO_COLOR": "1"},
+        env={
+            **os.environ,
+            "CUSTOMHOUSE_TEST_KEY": box.caller.key,
+            "CUSTOMHOUSE_TEST_SPARE": f"{box.caller.org_id} {box.caller.key_id}",
+            "PYTHONPATH": str(HERE.parent),
+            "NO_COLOR": "1",
+        },
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    return Outcome(done.returncode, done.stdout, json.loads(path.read_text()) if path.exists() else {})
+    operations = json.loads(path.read_text())["operations"] if path.exists() else {"selected": 0, "tested": 0}
+    return Outcome(done.returncode, done.stdout, operations["selected"], operations["tested"])
 
 
 def main(arguments: list[str]) -> int:
@@ -123,9 +141,9 @@ def main(arguments: list[str]) -> int:
             outcome = run(
                 box,
                 given.report.resolve(),
-                seconds=given.seconds,
                 seed=given.seed,
                 phases=tuple(given.phases.split(",")),
+                options=("--max-time", str(given.seconds)),
             )
         finally:
             box.close()

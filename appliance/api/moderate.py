@@ -41,6 +41,7 @@ _WEBHOOK = Field(
     longest=submission.URL_CHARACTERS,
     format="uri",
     is_nullable=True,
+    may_be_empty=True,
 )
 LINKS = (
     Link("get_job", {"job_id": "$response.body#/job_id"}, "Poll it."),

@@ -35,6 +35,8 @@ class Field(msgspec.Struct, frozen=True):
     pattern: str | None = None
     default: Any = None
     is_nullable: bool = False
+    may_be_empty: bool = False
+    """Empty text stands for none, whatever the bounds and the format say."""
     shape: Any = None
     """A type, such as `list[Item]` or a Struct; it replaces the kind and its bounds."""
     example: Any = None
@@ -56,7 +58,7 @@ def of_field(field: Field) -> Schema:
     listed = "|".join(field.choices) if field.is_list else ""
     kind: OpenAPIType | list[OpenAPIType] = [field.kind, OpenAPIType.NULL] if field.is_nullable else field.kind
     choices: list[Any] = [*field.choices, *([None] if field.is_nullable else [])]
-    return Schema(
+    bounded = Schema(
         type=kind,
         description=field.description,
         enum=choices if field.choices and not listed else None,
@@ -69,6 +71,10 @@ def of_field(field: Field) -> Schema:
         default=field.default,
         content_media_type="application/octet-stream" if field.is_file else None,
     )
+    if not field.may_be_empty:
+        return bounded
+    bounded.description = None
+    return Schema(description=field.description, any_of=[bounded, Schema(type=OpenAPIType.STRING, max_length=0)])
 
 
 def of_fields(fields: list[Field], either: tuple[str, ...] = (), *, is_closed: bool = False) -> Schema:

@@ -1,0 +1,35 @@
+"""The running server against its own OpenAPI document, by schemathesis. Longer, with a report: python -m tests.fuzz"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz import Box, run
+
+SEED = 20261121
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    box = Box(tmp_path_factory.mktemp("fuzz"))
+    yield box
+    box.close()
+
+
+def test_no_request_makes_it_fail_or_answer_what_is_not_documented(box: Box, tmp_path: Path) -> None:
+    """Examples, every bound and its neighbours, missing and wrong keys, other methods; then a little of anything."""
+    found = run(box, tmp_path, seed=SEED, phases=("examples", "coverage", "fuzzing"), options=("--max-examples", "3"))
+    assert found.code == 0, found.text[-20_000:]
+    assert found.tested == found.operations > 20
+
+
+def test_what_is_answered_leads_on_as_the_links_say(box: Box, tmp_path: Path) -> None:
+    """What one route answers is given to the next; what was deleted is not found, what was made is."""
+    found = run(box, tmp_path, seed=SEED, phases=("stateful",), options=("--max-time", "20"))
+    assert found.code == 0, found.text[-20_000:]
+
+
+def test_nothing_went_wrong_behind_the_answers(box: Box) -> None:
+    assert '"level":"error"' not in box.log()
+    assert "Traceback" not in box.log()
