@@ -24,6 +24,8 @@ from appliance.settings import Billing
 if TYPE_CHECKING:
     import stripe
 
+    SessionParams = stripe.params.checkout.SessionCreateParams
+
 API_VERSION = "2026-10-28.endive"
 """What objects look like. Events keep the version of the day they were made, so objects are always read again."""
 
@@ -66,6 +68,12 @@ class Card(msgspec.Struct, frozen=True):
     customer: str | None = None
 
 
+class PaymentError(msgspec.Struct, frozen=True):
+    code: str | None = None
+    decline_code: str | None = None
+    advice_code: str | None = None
+
+
 class Intent(msgspec.Struct, frozen=True):
     """A payment: cents of its currency, tax included."""
 
@@ -76,6 +84,7 @@ class Intent(msgspec.Struct, frozen=True):
     amount_received: int = 0
     customer: str | None = None
     metadata: dict[str, str] = {}
+    last_payment_error: PaymentError | None = None
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -99,6 +108,13 @@ class Session(msgspec.Struct, frozen=True):
     @property
     def intent_id(self) -> str | None:
         return self.payment_intent.id if isinstance(self.payment_intent, Intent) else self.payment_intent
+
+
+class Charge(msgspec.Struct, frozen=True):
+    id: str
+    payment_intent: str | None = None
+    amount_refunded: int = 0
+    disputed: bool = False
 
 
 class Refund(msgspec.Struct, frozen=True):
@@ -289,7 +305,7 @@ class Stripe:
 
     # --- checkout and portal
 
-    def create_session(self, params: stripe.params.checkout.SessionCreateParams, idempotency_key: str) -> Session:
+    def create_session(self, params: SessionParams, idempotency_key: str) -> Session:
         with _ours():
             return _typed(self._api.checkout.sessions.create(params, {"idempotency_key": idempotency_key}), Session)
 
@@ -352,6 +368,12 @@ class Stripe:
             listed = self._api.payment_intents.list({"customer": customer_id, "limit": PAGE})
             return [_typed(one, Intent) for one in listed.auto_paging_iter()]
 
+    def charges(self, customer_id: str) -> list[Charge]:
+        """Which of a customer's payments went back, in one list."""
+        with _ours():
+            listed = self._api.charges.list({"customer": customer_id, "limit": PAGE})
+            return [_typed(one, Charge) for one in listed.auto_paging_iter()]
+
     def refunds(self, intent_id: str) -> list[Refund]:
         with _ours():
             listed = self._api.refunds.list({"payment_intent": intent_id, "limit": PAGE})
@@ -379,10 +401,6 @@ class Stripe:
             return [_typed(one, Subscription) for one in listed.auto_paging_iter()]
 
     # --- events
-
-    def newest_event(self) -> Event | None:
-        with _ours():
-            return next((_typed(one, Event) for one in self._api.events.list({"limit": 1}).data), None)
 
     def events_after(self, cursor: str, types: list[str]) -> Page:
         """The events next after this one. Raises StripeRefused (resource_missing) when Stripe knows it no more."""

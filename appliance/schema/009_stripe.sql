@@ -50,7 +50,8 @@ CREATE INDEX topup_intent_of_org ON topup_intent (org_id, created_at DESC);
 
 -- Money that went back, by refund or by dispute. debit_micros is what the ledger took for it, net.
 CREATE TABLE stripe_reversal (
-    id TEXT PRIMARY KEY,  -- re_… or dp_…
+    id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('refund', 'dispute')),
     topup_id TEXT NOT NULL REFERENCES topup_intent (id),
     status TEXT NOT NULL,
     debit_micros INTEGER NOT NULL CHECK (debit_micros >= 0),
