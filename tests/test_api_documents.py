@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jsonschema_rs
+import msgspec
 import pytest
 import yaml
 from litestar.testing import TestClient
@@ -14,6 +15,7 @@ from appliance import errors
 from appliance.api import refusals
 from appliance.house import House
 from appliance.settings import Settings
+from appliance.webhooks import payload
 from tests.cast import UNHURRIED
 
 Client = TestClient[Any]
@@ -107,7 +109,8 @@ def test_the_page_names_every_route_and_fetches_nothing(client: Client, operatio
     for route, _, operation in operations:
         assert route in response.text
         assert f"id='{operation['operationId']}'" in response.text
-    assert "RATE_LIMITED" in response.text
+    for shown in ("RATE_LIMITED", "webhook-signature", "text_batch"):
+        assert shown in response.text
     assert "<script" not in response.text
     assert not re.search(r"(src|href)=['\"]?(https?:)?//", response.text)
     assert not re.search(r"@import|url\(", response.text)
@@ -203,3 +206,27 @@ def test_every_example_is_of_the_shape_it_stands_beside(document: dict[str, Any]
                     str(error.message) for error in jsonschema_rs.validator_for(schema).iter_errors(example["value"])
                 ]
                 assert found == [], f"{method} {path} {name}"
+
+
+def test_what_is_sent_to_a_webhook_is_documented_as_it_is_sent(document: dict[str, Any]) -> None:
+    """The examples are what payload renders of such jobs, in its order; their members are those of the shape."""
+    from tests.test_webhooks_payload import FAILED, IMAGE, PROMPT, VIDEO
+
+    content = document["webhooks"]["job"]["post"]["requestBody"]["content"]["application/json"]
+    examples = {name: example["value"] for name, example in content["examples"].items()}
+    prompt = msgspec.structs.replace(PROMPT, reason=examples["rejected"]["reason"])
+    for name, job in (("rejected", prompt), ("passed", IMAGE), ("failed", FAILED)):
+        assert json.dumps(examples[name], separators=(",", ":")) == payload.body(
+            job, 0, include_type=True, expose_reasons=False
+        )
+    for webhook in document["webhooks"].values():
+        content = webhook["post"]["requestBody"]["content"]["application/json"]
+        for example in content["examples"].values():
+            assert list(jsonschema_rs.validator_for(content["schema"]).iter_errors(example["value"])) == []
+    assert {member for job in (PROMPT, VIDEO, FAILED) for member in _members(job)} <= set(
+        document["webhooks"]["job"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    )
+
+
+def _members(job: Any) -> list[str]:
+    return list(json.loads(payload.body(job, 0, include_type=True, expose_reasons=True)))

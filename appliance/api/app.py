@@ -22,6 +22,7 @@ from appliance.api import (
     admin_clients,
     admin_keywords,
     billing,
+    deliveries,
     health,
     jobs,
     methods,
@@ -158,6 +159,7 @@ def _openapi() -> OpenAPIConfig:
             security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", description="Your API key.")},
             responses=refusals.components(),
         ),
+        webhooks=deliveries.documented(),
         openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, after_request=refuse_unknown),
         render_plugins=[_Page(path="/"), JsonRenderPlugin(), YamlRenderPlugin()],
     )

@@ -45,14 +45,29 @@ def render(document: Document) -> str:
         f"<h1>{escape(info['title'])} <span class=soft>{escape(info['version'])}</span></h1>",
         f"<p>{_prose(info.get('description', ''))}</p>",
         "<nav>" + "".join(f"<a href='#{escape(_slug(tag))}'>{escape(tag)}</a>" for tag in tags),
-        "<a href='#errors'>Errors</a>",
+        "<a href='#deliveries'>Deliveries</a><a href='#errors'>Errors</a>",
         "<a href='/schema/openapi.json'>openapi.json</a><a href='/schema/openapi.yaml'>openapi.yaml</a></nav>",
     ]
     for tag in tags:
         parts.append(f"<h2 id='{escape(_slug(tag))}'>{escape(tag)}</h2>")
         parts += [_operation(document, *one) for one in operations if tag in one[2].get("tags", ["Other"])]
+    webhooks: dict[str, Document] = document.get("webhooks", {})
+    parts.append("<h2 id=deliveries>Deliveries</h2>")
+    parts += [_delivery(one["post"]) for one in webhooks.values()]
     parts.append(_errors(document))
     return "\n".join(parts)
+
+
+def _delivery(operation: Document) -> str:
+    """What is sent to a webhook of the reader's own."""
+    content: dict[str, Document] = operation["requestBody"]["content"]
+    examples: dict[str, Document] = content["application/json"]["examples"]
+    shown = "".join(f"<pre>{_json(example['value'])}</pre>" for example in examples.values())
+    return (
+        f"<section id='{escape(operation['operationId'])}'><h3><b>post</b>your address</h3>"
+        f"<p><strong>{escape(operation['summary'])}.</strong> {_prose(operation['description'])}</p>"
+        f"{_parameters(operation['parameters'])}{_body(content)}{shown}</section>"
+    )
 
 
 def _errors(document: Document) -> str:
@@ -158,8 +173,7 @@ def _response(document: Document, code: str, answer: Document) -> str:
         examples: dict[str, Document] = content.get("examples") or {}
         for example in examples.values():
             value = example["value"]
-            text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
-            shown.append(f"<pre>{escape(text)}</pre>")
+            shown.append(f"<pre>{escape(value) if isinstance(value, str) else _json(value)}</pre>")
         shown.append(_fields(document, content.get("schema", {})) if media_type == "application/json" else "")
     names: dict[str, Document] = answer.get("headers") or {}
     if names:
@@ -185,6 +199,10 @@ def _fields(document: Document, schema: Document) -> str:
         return ""
     members = ", ".join(f"<code>{escape(member)}</code>" for member in shape.get("properties", {}))
     return f"<p class=soft>{escape(shape.get('title', name))}: {members}. {_prose(shape.get('description', ''))}</p>"
+
+
+def _json(value: Any) -> str:
+    return escape(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _prose(text: str) -> str:
