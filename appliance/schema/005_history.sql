@@ -18,7 +18,7 @@ INSERT INTO job_input_made
 DROP TABLE job_input;
 ALTER TABLE job_input_made RENAME TO job_input;
 
--- What the list can be filtered by, as one number: kind × 6 + state. jobs/history.py names them.
+-- What the list can be filtered by, as one number: kind × 6 + state; states 0 and 1 are open. jobs/history.py names them.
 ALTER TABLE job ADD COLUMN facet INTEGER GENERATED ALWAYS AS (
     CASE kind WHEN 'PROMPT_MODERATION' THEN 0 WHEN 'IMAGE_MODERATION' THEN 6 ELSE 12 END
     + CASE status WHEN 'queued' THEN 0 WHEN 'processing' THEN 1 WHEN 'failed' THEN 5
@@ -26,6 +26,8 @@ ALTER TABLE job ADD COLUMN facet INTEGER GENERATED ALWAYS AS (
     ) VIRTUAL;
 CREATE INDEX job_listed ON job (org_id, facet, created_at DESC, id);
 
+-- How many closed jobs there are. Open ones are counted as they are asked for: server.max_pending_jobs bounds them, and
+-- every count that is not kept makes accepting and claiming cheaper.
 CREATE TABLE job_count_day (
     org_id TEXT NOT NULL,
     at INTEGER NOT NULL,  -- the day's first millisecond, UTC
@@ -50,7 +52,7 @@ CREATE TABLE job_count_head (
     PRIMARY KEY (org_id, at, head, facet)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TRIGGER job_counted AFTER INSERT ON job BEGIN
+CREATE TRIGGER job_counted AFTER INSERT ON job WHEN new.facet % 6 > 1 BEGIN
     INSERT INTO job_count_day VALUES (new.org_id, new.created_at - new.created_at % 86400000, new.facet, 1)
         ON CONFLICT DO UPDATE SET jobs = jobs + 1
     ; INSERT INTO job_count_hour VALUES (new.org_id, new.created_at - new.created_at % 3600000, new.facet, 1)
@@ -59,15 +61,9 @@ CREATE TRIGGER job_counted AFTER INSERT ON job BEGIN
         VALUES (new.org_id, new.created_at - new.created_at % 86400000, substr(new.id, 1, 2), new.facet, 1)
         ON CONFLICT DO UPDATE SET jobs = jobs + 1
     ; END;
-CREATE TRIGGER job_recounted AFTER UPDATE OF status, is_prohibited ON job WHEN old.facet <> new.facet BEGIN
-    UPDATE job_count_day SET jobs = jobs - 1
-        WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 86400000 AND facet = old.facet
-    ; UPDATE job_count_hour SET jobs = jobs - 1
-        WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 3600000 AND facet = old.facet
-    ; UPDATE job_count_head SET jobs = jobs - 1
-        WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 86400000 AND head = substr(old.id, 1, 2)
-            AND facet = old.facet
-    ; INSERT INTO job_count_day VALUES (new.org_id, new.created_at - new.created_at % 86400000, new.facet, 1)
+CREATE TRIGGER job_closed_counted AFTER UPDATE OF status, is_prohibited ON job
+    WHEN old.facet <> new.facet AND new.facet % 6 > 1 BEGIN
+    INSERT INTO job_count_day VALUES (new.org_id, new.created_at - new.created_at % 86400000, new.facet, 1)
         ON CONFLICT DO UPDATE SET jobs = jobs + 1
     ; INSERT INTO job_count_hour VALUES (new.org_id, new.created_at - new.created_at % 3600000, new.facet, 1)
         ON CONFLICT DO UPDATE SET jobs = jobs + 1
@@ -75,7 +71,24 @@ CREATE TRIGGER job_recounted AFTER UPDATE OF status, is_prohibited ON job WHEN o
         VALUES (new.org_id, new.created_at - new.created_at % 86400000, substr(new.id, 1, 2), new.facet, 1)
         ON CONFLICT DO UPDATE SET jobs = jobs + 1
     ; END;
-CREATE TRIGGER job_uncounted AFTER DELETE ON job BEGIN
+CREATE TRIGGER job_opened_uncounted AFTER UPDATE OF status, is_prohibited ON job
+    WHEN old.facet <> new.facet AND old.facet % 6 > 1 BEGIN
+    UPDATE job_count_day SET jobs = jobs - 1
+        WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 86400000 AND facet = old.facet
+    ; UPDATE job_count_hour SET jobs = jobs - 1
+        WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 3600000 AND facet = old.facet
+    ; UPDATE job_count_head SET jobs = jobs - 1
+        WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 86400000 AND head = substr(old.id, 1, 2)
+            AND facet = old.facet
+    ; DELETE FROM job_count_day
+        WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 86400000 AND facet = old.facet AND jobs = 0
+    ; DELETE FROM job_count_hour
+        WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 3600000 AND facet = old.facet AND jobs = 0
+    ; DELETE FROM job_count_head
+        WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 86400000 AND head = substr(old.id, 1, 2)
+            AND facet = old.facet AND jobs = 0
+    ; END;
+CREATE TRIGGER job_uncounted AFTER DELETE ON job WHEN old.facet % 6 > 1 BEGIN
     UPDATE job_count_day SET jobs = jobs - 1
         WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 86400000 AND facet = old.facet
     ; UPDATE job_count_hour SET jobs = jobs - 1

@@ -1,19 +1,18 @@
 -- The jobs that were there before 005_history.sql.
 
 INSERT INTO job_count_hour
-    SELECT org_id, created_at - created_at % 3600000, facet, count(*) FROM job GROUP BY 1, 2, 3;
+    SELECT org_id, created_at - created_at % 3600000, facet, count(*) FROM job WHERE facet % 6 > 1 GROUP BY 1, 2, 3;
 INSERT INTO job_count_day
     SELECT org_id, at - at % 86400000, facet, sum(jobs) FROM job_count_hour GROUP BY 1, 2, 3;
 INSERT INTO job_count_head
-    SELECT org_id, created_at - created_at % 86400000, substr(id, 1, 2), facet, count(*) FROM job GROUP BY 1, 2, 3, 4;
+    SELECT org_id, created_at - created_at % 86400000, substr(id, 1, 2), facet, count(*) FROM job WHERE facet % 6 > 1
+    GROUP BY 1, 2, 3, 4;
 
 INSERT INTO usage (org_id, step, at, prompt_jobs, image_jobs, video_jobs)
-    SELECT org_id, 3600000, at, sum(iif(facet / 6 = 0, jobs, 0)), sum(iif(facet / 6 = 1, jobs, 0)),
-        sum(iif(facet / 6 = 2, jobs, 0))
-    FROM job_count_hour GROUP BY org_id, at;
-INSERT INTO usage (org_id, step, at, prompt_jobs, image_jobs, video_jobs)
-    SELECT org_id, 60000, created_at - created_at % 60000, sum(facet / 6 = 0), sum(facet / 6 = 1), sum(facet / 6 = 2)
-    FROM job WHERE created_at >= (unixepoch() - 172800) * 1000 GROUP BY 1, 3;
+    SELECT org_id, step, created_at - created_at % step, sum(facet / 6 = 0), sum(facet / 6 = 1), sum(facet / 6 = 2)
+    FROM job, (SELECT 60000 AS step UNION ALL SELECT 3600000)
+    WHERE step = 3600000 OR created_at >= (unixepoch() - 172800) * 1000
+    GROUP BY 1, 2, 3;
 INSERT INTO usage (org_id, step, at, passed, rejected, ai_adult_general, underage, nsfw, gpu_ms, tokens)
     SELECT org_id, step, at, sum(passed), sum(rejected), sum(ai_adult_general), sum(underage), sum(nsfw), sum(gpu_ms),
         sum(tokens)
