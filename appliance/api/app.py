@@ -24,6 +24,7 @@ from appliance.api import (
     billing,
     deliveries,
     health,
+    history,
     jobs,
     methods,
     moderate,
@@ -31,6 +32,7 @@ from appliance.api import (
     page,
     progress,
     refusals,
+    usage,
     webhooks,
 )
 from appliance.api.condition import Condition
@@ -48,7 +50,9 @@ log = logging.getLogger(__name__)
 ROUTES = [
     *moderate.ROUTES,
     *jobs.ROUTES,
+    *history.ROUTES,
     *progress.ROUTES,
+    *usage.ROUTES,
     *account.ROUTES,
     *webhooks.ROUTES,
     *billing.ROUTES,
