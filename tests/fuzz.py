@@ -14,14 +14,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 
 from appliance.accounts import scopes
 from appliance.house import House
 from appliance.settings import Settings
-from tests.cast import enrol
+from tests.cast import Person, enrol
 from tests.test_api_server import free_port
 
 HERE = Path(__file__).resolve().parent
@@ -39,7 +39,7 @@ class Box:
             (home / "weights").symlink_to(Path(weights).resolve())
             programs.append("infer")
         self.house = House(Settings(home=home))
-        self.caller = enrol(self.house, "fuzz", "fuzz", granted=scopes.ALL)
+        self.caller, self.other = (enrol(self.house, name, name, granted=scopes.ALL) for name in ("alice", "charlie"))
         self.house.db.write(
             lambda conn: conn.execute(
                 # Set here, these go before what a plan says: what is generated may be a plan of one request a minute.
@@ -103,7 +103,8 @@ def run(
     box: Box, folder: Path, *, seed: int, phases: tuple[str, ...] = PHASES, options: tuple[str, ...] = ()
 ) -> Outcome:
     """These phases against this box; the report lies in the folder as report.json and report.html."""
-    path = folder / "report.json"
+    path, keys = folder / "report.json", folder / "keys.json"
+    keys.write_text(json.dumps({"auth": [_who("alice", box.caller), _who("charlie", box.other)]}))
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"),
@@ -113,8 +114,10 @@ def run(
         ],
         env={
             **os.environ,
-            "CUSTOMHOUSE_TEST_KEY": box.caller.key,
-            "CUSTOMHOUSE_TEST_SPARE": f"{box.caller.org_id} {box.caller.key_id}",
+            "CUSTOMHOUSE_TEST_KEYS": str(keys),
+            "CUSTOMHOUSE_TEST_SPARE": " ".join(
+                (box.caller.org_id, box.caller.key_id, box.other.org_id, box.other.key_id)
+            ),
             "PYTHONPATH": str(HERE.parent),
             "NO_COLOR": "1",
         },
@@ -125,6 +128,11 @@ def run(
     )
     operations = json.loads(path.read_text())["operations"] if path.exists() else {"selected": 0, "tested": 0}
     return Outcome(done.returncode, done.stdout, operations["selected"], operations["tested"])
+
+
+def _who(name: str, person: Person) -> dict[str, Any]:
+    headers = [{"name": header, "value": value} for header, value in person.headers.items()]
+    return {"name": name, "fixedHeaders": headers}
 
 
 def main(arguments: list[str]) -> int:
