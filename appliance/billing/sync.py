@@ -79,21 +79,22 @@ class Sync:
             self._failures += 1
             log.warning("sync with Stripe failed", extra={"why": error.message, "failures": self._failures})
 
-    def round(self) -> None:
-        """Read on from where we are. Raises StripeOff, StripeDown or StripeRefused; what was read before stays read."""
-        self._guarded(self._round)
+    def round(self) -> bool:
+        """Read on from where we are. False when another process is at it. Raises StripeOff, StripeDown or StripeRefused;
+        what was read before stays read."""
+        return self._guarded(self._round)
 
-    def reconcile(self) -> None:
-        """Compare everything with Stripe's objects, whatever the events said. Raises as `round` does."""
-        self._guarded(self._reconcile)
+    def reconcile(self) -> bool:
+        """Compare everything with Stripe's objects, whatever the events said. False and errors as for `round`."""
+        return self._guarded(self._reconcile)
 
     # --- how
 
-    def _guarded(self, act: Callable[[Stripe], None]) -> None:
+    def _guarded(self, act: Callable[[Stripe], None]) -> bool:
         api = self._live.current()
         with self._alone() as is_alone:
             if not is_alone:
-                return  # another process is at it
+                return False
             if position(self._db.reader(), is_live=api.is_live) is None:
                 self._write_position(api, cursor=None, cursor_at=self._now() // 1000 - _WINDOW_S)
             try:
@@ -103,6 +104,7 @@ class Sync:
                 self._db.write(lambda conn: _note_error(conn, api, why, self._now()))
                 raise
             self._db.write(lambda conn: _note_ok(conn, api, self._now()))
+        return True
 
     @contextmanager
     def _alone(self) -> Generator[bool]:

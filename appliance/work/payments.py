@@ -1,0 +1,50 @@
+"""Payments in the worker: what happened at Stripe, and cards to charge. Stripe down stops neither jobs nor the rest."""
+
+import logging
+
+from appliance import clock
+from appliance.billing import offsession
+from appliance.billing.stripe import Live
+from appliance.billing.sync import Sync
+from appliance.errors import StripeDown, StripeRefused
+from appliance.house import House
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 2.0
+"""How soon after a charge a card is looked at. The look costs two index look-ups an organisation with auto top-up."""
+
+_AFTER_FAILURE_MS = 30_000
+
+
+class Payments:
+    """Two rounds, in a thread each: a sync that reads for minutes does not hold up a top-up."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._live = Live(house.settings.billing)
+        self._sync = Sync(house, self._live)
+        self._not_before = 0
+
+    def sync(self) -> None:
+        self._sync.tick()
+
+    def charge(self) -> None:
+        """Charge the cards that are due, one organisation after the other."""
+        now = clock.now_ms()
+        if not self._live.is_on or now < self._not_before:
+            return
+        waiting = offsession.due(self._house.db.reader())
+        if not waiting:
+            return
+        most = self._house.settings.billing.auto_topups_a_day
+        try:
+            api = self._live.current()
+            for org_id in waiting:
+                offsession.step(self._house.db, api, org_id, clock.now_ms(), most_a_day=most)
+        except (StripeDown, StripeRefused) as error:
+            self._not_before = now + _AFTER_FAILURE_MS
+            log.warning("cards not charged", extra={"why": error.message})
+
+    def close(self) -> None:
+        self._live.close()
