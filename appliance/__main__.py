@@ -24,6 +24,7 @@ COMMANDS = {
     "webhooks": ("appliance.commands.webhooks:webhooks", "Endpoints, deliveries, secrets."),
     "plans": ("appliance.commands.plans:plans", "What organisations are on: limits, charging, prices."),
     "billing": ("appliance.commands.billing:billing", "Balances, the ledger, credit by hand, reconcile."),
+    "stripe": ("appliance.commands.stripe:stripe", "Payments: sync with Stripe, links, alerts."),
     "train": ("appliance.commands.train:train", "Train and judge the text heads."),
     "config": ("appliance.commands.config:config", "Check and show the settings."),
     "bench": ("appliance.commands.bench:bench", "Measure this machine."),

@@ -35,6 +35,7 @@ from appliance.api import (
     usage,
     webhooks,
 )
+    payments,
 from appliance.api.condition import Condition
 from appliance.api.door import Door
 from appliance.api.errors import answer
@@ -62,6 +63,7 @@ ROUTES = [
     *health.ROUTES,
 ]
 
+    *payments.ROUTES,
 END_STREAMS = signal.SIGUSR1
 """What the server's main process sends before it stops."""
 

@@ -1,5 +1,6 @@
 """What the handlers reach: made once as the application starts, and found through it."""
 
+import asyncio
 import queue
 import shutil
 import threading
@@ -15,6 +16,7 @@ from appliance.api.condition import Condition
 from appliance.api.form import Budget
 from appliance.api.trial import Trials
 from appliance.api.watcher import Watcher
+from appliance.billing import stripe
 from appliance.house import House
 from appliance.jobs.advance import FollowUp
 from appliance.jobs.job import JobKind
@@ -34,6 +36,8 @@ class Door:
         self.wakers = Wakers(lanes)
         self.resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolver")
         self.bodies = Budget()
+        self.stripe = stripe.Live(house.settings.billing)
+        self.payments = ThreadPoolExecutor(_PAYMENTS, thread_name_prefix="payments")
         self.trials = Trials(house.settings, outbound)
         self.disk = Disk(house.settings.home)
         self.limits = Limits(house.settings.limits_file)
@@ -51,6 +55,8 @@ class Door:
         self.trials.close()
         self.resolvers.shutdown(wait=False, cancel_futures=True)
 
+        await asyncio.to_thread(self.payments.shutdown, cancel_futures=True)  # they write to the database
+        self.stripe.close()
 
 class Disk:
     """The room that is left where the state directory is, looked at four times a second at most."""
