@@ -80,8 +80,8 @@ class Sync:
             log.warning("sync with Stripe failed", extra={"why": error.message, "failures": self._failures})
 
     def round(self) -> bool:
-        """Read on from where we are. False when another process is at it. Raises StripeOff, StripeDown or StripeRefused;
-        what was read before stays read."""
+        """Read on from where we are. False when another process is at it. Raises StripeOff, StripeDown or
+        StripeRefused; what was read before stays read."""
         return self._guarded(self._round)
 
     def reconcile(self) -> bool:

@@ -31,7 +31,7 @@ def stripe() -> None:
 @stripe.command()
 @_JSON
 def status(as_json: bool) -> None:
-    """Which key is used, how far events were read, what waits, and what a person has to look at. Asks Stripe nothing."""
+    """Which key is used, how far events were read, what waits, what a person has to look at. Asks Stripe nothing."""
     with _opened() as (house, live):
         shown = _status(house, live)
     if as_json:
