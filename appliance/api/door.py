@@ -24,6 +24,7 @@ from appliance.outbound import Outbound
 from appliance.tasks import Lanes
 
 _RESOLVERS = 32  # a slow name server holds one each for seconds
+_PAYMENTS = 8  # so does Stripe
 
 
 class Door:

@@ -8,6 +8,7 @@ import threading
 from functools import partial
 
 from appliance import notify
+from appliance.billing.sync import SOON_S
 from appliance.errors import Misconfigured
 from appliance.house import House
 from appliance.inference import manifest
