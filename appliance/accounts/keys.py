@@ -194,6 +194,14 @@ def find(conn: Connection, reference: str) -> Key:
     return _key(rows[0])
 
 
+def get(conn: Connection, key_id: str) -> Key:
+    """Raises NotFound."""
+    row = conn.execute("SELECT * FROM api_key WHERE id = :id", {"id": key_id}).fetchone()
+    if row is None:
+        raise NotFound("There is no such key")
+    return _key(row)
+
+
 def revoke(conn: Connection, key_id: str, *, actor: str, reason: str | None = None) -> None:
     """From now on the key is refused. Revoking it again changes nothing. Raises NotFound."""
     row = conn.execute("SELECT org_id, prefix, revoked_at FROM api_key WHERE id = :id", {"id": key_id}).fetchone()
@@ -204,7 +212,9 @@ def revoke(conn: Connection, key_id: str, *, actor: str, reason: str | None = No
         audit.record(conn, actor, "key.revoked", row["prefix"], org_id=row["org_id"], reason=reason)
 
 
-def rotate(conn: Connection, pepper: bytes, key_id: str, *, actor: str, grace_s: int = 0) -> tuple[Key, str]:
+def rotate(
+    conn: Connection, pepper: bytes, key_id: str, *, actor: str, grace_s: int = 0, reason: str | None = None
+) -> tuple[Key, str]:
     """A new key with the old one's name, scopes and expiry. The old one dies now, or once the grace is over."""
     row = conn.execute("SELECT * FROM api_key WHERE id = :id", {"id": key_id}).fetchone()
     if row is None:
@@ -232,7 +242,9 @@ def rotate(conn: Connection, pepper: bytes, key_id: str, *, actor: str, grace_s:
         )
     else:
         conn.execute("UPDATE api_key SET revoked_at = :now WHERE id = :id", {"id": old.id, "now": now})
-    audit.record(conn, actor, "key.rotated", old.prefix, org_id=old.org_id, to=key.prefix, grace_s=grace_s)
+    audit.record(
+        conn, actor, "key.rotated", old.prefix, org_id=old.org_id, reason=reason, to=key.prefix, grace_s=grace_s
+    )
     return key, raw
 
 

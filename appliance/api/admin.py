@@ -13,7 +13,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from appliance.accounts.keys import Caller
-from appliance.api import form, operators
+from appliance.api import form, operators, query
 from appliance.api.auth import recognised
 from appliance.api.documents import Entry, Field, operation
 from appliance.api.door import door
@@ -126,14 +126,4 @@ OFFSET = Field("offset", "How many to pass over.", pattern="^[0-9]{1,9}$", defau
 
 def paging(request: Asked) -> tuple[int, int]:
     """limit and offset. Raises InvalidRequest."""
-    return counted(request, "limit", 50, 1, 100), counted(request, "offset", 0, 0, 999_999_999)
-
-
-def counted(request: Asked, name: str, default: int, least: int, most: int) -> int:
-    """A number of the query. Raises InvalidRequest."""
-    value = request.query_params.get(name)
-    if value is None:
-        return default
-    if not (value.isascii() and value.isdigit() and len(value) <= 18 and least <= int(value) <= most):
-        raise refused(name, f"must be a whole number from {least} to {most}")
-    return int(value)
+    return query.whole(request, "limit", 50, 1, 100), query.whole(request, "offset", 0, 0, 999_999_999)

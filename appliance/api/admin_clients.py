@@ -15,6 +15,7 @@ from appliance.api import admin
 from appliance.api.admin import REASON, REQUIRED_REASON, ROOT, Asked, administered
 from appliance.api.documents import Answer, Entry, Field, Link
 from appliance.api.door import Door, door
+from appliance.api.shapes import Moment, Uuid
 from appliance.api.submission import refused
 from appliance.billing import ledger, money
 from appliance.billing.ledger import EntryType
@@ -33,7 +34,7 @@ class Terms(msgspec.Struct, frozen=True):
 class ClientBody(msgspec.Struct, frozen=True):
     """What is null is not set for this client itself; `effective` says what then holds."""
 
-    id: str
+    id: Uuid
     name: str
     status: str
     status_reason: str | None
@@ -43,7 +44,7 @@ class ClientBody(msgspec.Struct, frozen=True):
     retain_prompts_days: int | None
     plan: str
     balance_usd: float
-    created_at: str
+    created_at: Moment
     effective: Terms
 
 
@@ -55,11 +56,11 @@ class ClientsBody(msgspec.Struct, frozen=True):
 
 
 class CreditBody(msgspec.Struct, frozen=True):
-    record_id: str
-    client_id: str
+    record_id: Uuid
+    client_id: Uuid
     amount_usd: float
     balance_usd: float
-    created_at: str
+    created_at: Moment
 
 
 _CLIENT: dict[str, Any] = {
@@ -81,6 +82,7 @@ _WRITES = ("INVALID_REQUEST", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA")
 _TAKEN = {"CONFLICT": "There is an organisation named 'acme' already"}
 _UNKNOWN = {"NOT_FOUND": "There is no such organisation"}
 
+_SHOWN_REASON = 200
 _METHODS = tuple(method.value for method in ChargeMethod)
 _STANDINGS = tuple(standing.value for standing in Standing)
 _INTEGER = OpenAPIType.INTEGER
@@ -200,7 +202,9 @@ CREDIT = Entry(
             is_required=True,
             kind=OpenAPIType.NUMBER,
         ),
-        REQUIRED_REASON,
+        msgspec.structs.replace(
+            REQUIRED_REASON, description="Why; kept in the audit log, and shown to the client.", longest=_SHOWN_REASON
+        ),
     ),
     examples={"goodwill": {"amount_usd": 25, "reason": "Goodwill, ticket 4711"}},
 )
@@ -291,6 +295,8 @@ async def unban_client(request: Asked, client_id: ClientId) -> ClientBody:
 async def credit_client(request: Asked, client_id: ClientId) -> CreditBody:
     given = await admin.given(request)
     reason = admin.why(request, given)
+    if len(reason) > _SHOWN_REASON:
+        raise refused("reason", f"has at most {_SHOWN_REASON} characters; the client reads it")
     if "amount_usd" not in given:
         raise refused("amount_usd", "is required")
     micros = money.parse(given["amount_usd"], "amount_usd")
@@ -302,7 +308,7 @@ async def credit_client(request: Asked, client_id: ClientId) -> CreditBody:
     source = ("manual", clock.new_id() if key is None else f"{client_id}:{key}")
 
     def change(conn: Connection) -> ledger.Entry:
-        organisations.get(conn, client_id)
+        name = organisations.get(conn, client_id).name
         entry = ledger.post(
             conn, client_id, EntryType.CREDIT, micros, source=source, description=reason, now=clock.now_ms()
         )
@@ -310,12 +316,12 @@ async def credit_client(request: Asked, client_id: ClientId) -> CreditBody:
             audit.record(
                 conn,
                 request.user.actor,
-                "organisation.credited",
-                client_id,
+                "billing.credited",
+                name,
                 org_id=client_id,
                 reason=reason,
                 amount_micros=micros,
-                record_id=entry.id,
+                entry=entry.id,
             )
             return entry
         before = ledger.by_source(conn, *source)

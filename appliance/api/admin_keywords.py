@@ -14,6 +14,7 @@ from appliance.api import admin
 from appliance.api.admin import REASON, REQUIRED_REASON, ROOT, Asked, administered
 from appliance.api.documents import Answer, Entry, Field, Link
 from appliance.api.door import door
+from appliance.api.shapes import Moment, Uuid
 from appliance.api.submission import refused
 from appliance.text import keywords
 from appliance.text.keywords import Keyword
@@ -22,13 +23,13 @@ from appliance.text.keywords import Keyword
 class KeywordBody(msgspec.Struct, frozen=True):
     """`client_id` is null for a term that every client's prompts are checked for."""
 
-    id: str
+    id: Uuid
     keyword: str
     match: str
     category: str | None
     enabled: bool
-    created_at: str
-    client_id: str | None
+    created_at: Moment
+    client_id: Uuid | None
 
 
 class KeywordsBody(msgspec.Struct, frozen=True):

@@ -20,7 +20,11 @@ from appliance.api import (
     account,
     admin_audit,
     admin_clients,
+    admin_keys,
     admin_keywords,
+    admin_models,
+    admin_plans,
+    admin_prompts,
     billing,
     deliveries,
     health,
@@ -59,7 +63,11 @@ ROUTES = [
     *billing.ROUTES,
     *admin_audit.ROUTES,
     *admin_clients.ROUTES,
+    *admin_keys.ROUTES,
     *admin_keywords.ROUTES,
+    *admin_models.ROUTES,
+    *admin_plans.ROUTES,
+    *admin_prompts.ROUTES,
     *health.ROUTES,
 ]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from appliance import clock
+from appliance.accounts import custom
 from appliance.errors import (
     AddressRefused,
     ExampleUnreachable,
@@ -54,15 +55,23 @@ class Trials:
 
     async def of_text(self, question: str, text: str) -> Trial:
         """Raises InvalidRequest when no text judge is configured, Unavailable when it could not be asked."""
-        judge = self._settings.inference.text_judge
-        if not judge:
-            raise InvalidRequest(
-                "No text judge is configured, so that nothing can be tried on a text. Fetch a model of task text-judge "
-                "(customhouse models list, customhouse models fetch NAME) and name it in inference.text_judge"
-            )
+        judge = self._text_judge()
         return await self._run("input", lambda: trial.of_text(self._models, judge, question, text))
 
-    async def of_picture(self, question: str, field: str, *, path: Path | None = None, url: str = "") -> Trial:
+    async def of_policy(self, policy: str, text: str, threshold: float) -> Trial:
+        """The same for the built-in check's whole policy."""
+        judge = self._text_judge()
+        return await self._run("input", lambda: trial.of_policy(self._models, judge, policy, text, threshold))
+
+    async def of_picture(
+        self,
+        question: str,
+        field: str,
+        *,
+        path: Path | None = None,
+        url: str = "",
+        threshold: float = custom.THRESHOLD,
+    ) -> Trial:
         """Of an uploaded file, or of what an address gives. Raises InvalidRequest when no vision judge is configured,
         ExampleUnreachable, UnsupportedMedia or PayloadTooLarge for an example that cannot be seen, and Unavailable
         when the judge could not be asked."""
@@ -76,11 +85,11 @@ class Trials:
 
         def look() -> Trial:
             if path is not None:
-                return trial.of_picture(self._models, self._decoders(), judge, question, path)
+                return trial.of_picture(self._models, self._decoders(), judge, question, path, threshold)
             fetched = self._settings.media_dir / f"trial-{clock.new_id()}"
             try:
                 self._outbound.fetch(url, fetched, self._settings.media.max_image_mb * _MB, _FETCH_S)
-                return trial.of_picture(self._models, self._decoders(), judge, question, fetched)
+                return trial.of_picture(self._models, self._decoders(), judge, question, fetched, threshold)
             finally:
                 fetched.unlink(missing_ok=True)
 
@@ -93,6 +102,15 @@ class Trials:
             if self._opened is not None:
                 self._opened.close()
         self._models.close()
+
+    def _text_judge(self) -> str:
+        judge = self._settings.inference.text_judge
+        if not judge:
+            raise InvalidRequest(
+                "No text judge is configured, so that nothing can be tried on a text. Fetch a model of task text-judge "
+                "(customhouse models list, customhouse models fetch NAME) and name it in inference.text_judge"
+            )
+        return judge
 
     def _decoders(self) -> Decoders:
         with self._lock:

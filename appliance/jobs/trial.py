@@ -27,10 +27,22 @@ class Trial(msgspec.Struct, frozen=True):
     """Inside the model, all pictures together."""
 
 
-def of_picture(models: Models, decoders: Decoders, judge: str, question: str, path: Path) -> Trial:
+class PolicyTrial(Trial, frozen=True):
+    output: str | None = None
+    """The judge's own words, when it gave any."""
+
+
+def of_picture(
+    models: Models,
+    decoders: Decoders,
+    judge: str,
+    question: str,
+    path: Path,
+    threshold: float = custom.THRESHOLD,
+) -> Trial:
     """What the vision judge answers about this file. Raises Failure when it could not be asked."""
     pixels = [picture.pixels for picture in decoders.image(path)]
-    return _trial(judge, models.look(LookRequest(pixels, [], judge, [Question(_ASKED, question)])))
+    return _trial(judge, models.look(LookRequest(pixels, [], judge, [Question(_ASKED, question)])), threshold)
 
 
 def of_text(models: Models, judge: str, question: str, text: str) -> Trial:
@@ -39,8 +51,18 @@ def of_text(models: Models, judge: str, question: str, text: str) -> Trial:
     return _trial(judge, models.read(ReadRequest([text], [], judge, questions=questions)))
 
 
-def _trial(judge: str, items: list[dict[str, Answer]]) -> Trial:
-    tried = [_score(judge, item) for item in items]
+def of_policy(models: Models, judge: str, policy: str, text: str, threshold: float) -> PolicyTrial:
+    """What the text judge says of this text under the policy itself, and its reason however low the score. Raises
+    Failure when it could not be asked."""
+    items = models.read(ReadRequest([text], [], judge, policy, 0.0))
+    tried = _trial(judge, items, threshold, "prohibited")
+    return PolicyTrial(**msgspec.structs.asdict(tried), output=items[0][judge].reason)
+
+
+def _trial(
+    judge: str, items: list[dict[str, Answer]], threshold: float = custom.THRESHOLD, label: str = _ASKED
+) -> Trial:
+    tried = [_score(judge, item, threshold, label) for item in items]
     best = max(tried, key=lambda one: one.score)
     return Trial(
         is_prohibited=best.is_over,
@@ -53,5 +75,5 @@ def _trial(judge: str, items: list[dict[str, Answer]]) -> Trial:
     )
 
 
-def _score(judge: str, item: Mapping[str, Answer]) -> Score:
-    return scoring.score(_ASKED, scoring.judged(judge, _ASKED, custom.THRESHOLD), item)
+def _score(judge: str, item: Mapping[str, Answer], threshold: float, label: str) -> Score:
+    return scoring.score(_ASKED, scoring.judged(judge, label, threshold), item)
