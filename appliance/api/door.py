@@ -36,9 +36,9 @@ class Door:
         self.watcher = Watcher(house.settings.database)
         self.wakers = Wakers(lanes)
         self.resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolver")
-        self.bodies = Budget()
         self.stripe = stripe.Live(house.settings.billing)
         self.payments = ThreadPoolExecutor(_PAYMENTS, thread_name_prefix="payments")
+        self.bodies = Budget()
         self.trials = Trials(house.settings, outbound)
         self.disk = Disk(house.settings.home)
         self.limits = Limits(house.settings.limits_file)
@@ -55,9 +55,9 @@ class Door:
         self.limits.close()
         self.trials.close()
         self.resolvers.shutdown(wait=False, cancel_futures=True)
-
         await asyncio.to_thread(self.payments.shutdown, cancel_futures=True)  # they write to the database
         self.stripe.close()
+
 
 class Disk:
     """The room that is left where the state directory is, looked at four times a second at most."""

@@ -22,8 +22,8 @@ from appliance.text.lexicons import Lexicons
 from appliance.webhooks import deliver
 from appliance.work import retention
 from appliance.work.hands import Hands
-from appliance.work.runner import Runner
 from appliance.work.payments import EVERY_S, Payments
+from appliance.work.runner import Runner
 from appliance.work.sweep import Sweep, every
 
 log = logging.getLogger(__name__)
@@ -92,14 +92,14 @@ def _run(hands: Hands, settings: Settings, stop: threading.Event) -> None:
     sweep.begin()
     prompts = max(2, settings.worker.threads // 2)
     lanes.start({"prompts": prompts, "media": max(2, settings.worker.threads - prompts), "webhooks": _WEBHOOK_THREADS})
-    rounds = (
     payments = Payments(house)
+    rounds = (
         (settings.worker.sweep_s, sweep.once),
         (settings.worker.lease_s / 3, runner.beat),
         (_MEDIA_SWEEP_S, sweep.media),
-        (settings.retention.every_s, partial(retention.run, house, stop.wait)),
         (SOON_S, payments.sync),
         (EVERY_S, payments.charge),
+        (settings.retention.every_s, partial(retention.run, house, stop.wait)),
     )
     for seconds, act in rounds:
         threading.Thread(target=every, args=(seconds, act, stop.wait), daemon=True).start()
