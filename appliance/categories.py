@@ -47,6 +47,10 @@ class Category(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def classifiers(self, step: str) -> list[Source]:
         return [source for source in self.sources if source.step == step]
 
+    def beside(self, judge: str) -> list[Source]:
+        """The sources that count where this judge is configured: it stands in place of the step that it can do."""
+        return [source for source in self.sources if source.step != "vlm" or not judge]
+
 
 def load(path: Path) -> dict[str, Category]:
     """Slug → category. Raises Misconfigured when the file lacks a built-in, or a source makes no sense."""

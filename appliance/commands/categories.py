@@ -70,11 +70,7 @@ def remove(slug: str, org: str) -> None:
 
 def _answered_by(category: Category, judge: str, is_text: bool) -> list[str]:
     """What decides, in words."""
-    lines = [
-        f"{source.model}: {' + '.join(source.labels)} ≥ {source.threshold}"
-        for source in category.sources
-        if source.step != "vlm" or not judge
-    ]
+    lines = [f"{source.model}: {' + '.join(source.labels)} ≥ {source.threshold}" for source in category.beside(judge)]
     before = ["the blocklist, which ends it when a term matches"] if is_text else []
     question = "the policy" if is_text else f"“{category.question}”"
     return [*before, *lines, *([f"{judge}: {question} ≥ {category.judge_threshold}"] if judge else [])]

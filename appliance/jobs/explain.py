@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from appliance.jobs.job import ChildKind, Score, Status
+from appliance.jobs.plan import CUSTOM
 from appliance.jobs.rows import Child, JobRow
 
 
@@ -20,6 +21,10 @@ class Why(msgspec.Struct, frozen=True):
     at_ms: int | None = None
     error_code: str | None = None
     error: str | None = None
+    version: int | None = None
+    """Of the question, when a judge was asked one that is not the file's."""
+    question: str | None = None
+    """A custom category's, as it stood when the job was submitted."""
 
     def __str__(self) -> str:
         if self.error_code is not None:
@@ -30,7 +35,16 @@ class Why(msgspec.Struct, frozen=True):
             return "nothing was asked"
         sign = "≥" if self.score >= (self.threshold or 0) else "<"
         at = "" if self.at_ms is None else f" at {self.at_ms / 1000:.1f} s"
-        return f"{self.category}: {self.model} {self.label} {self.score:.3f} {sign} {self.threshold:g}{at}"
+        asked = f" (“{self.question}”)" if self.question else ""
+        category = f"{self.category}@{self.version}" if self.version else self.category
+        return f"{category}: {self.model} {self.label} {self.score:.3f} {sign} {self.threshold:g}{at}{asked}"
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What a job was asked in words: custom:SLUG@VERSION, and the words."""
+
+    name: str
+    question: str
 
 
 def why(job: JobRow, children: Sequence[Child]) -> Why:
@@ -46,7 +60,25 @@ def why(job: JobRow, children: Sequence[Child]) -> Why:
         return Why()
     child, score = max(scores, key=lambda one: _pressure(one[1]))
     at_ms = child.at_ms if child.kind is ChildKind.FRAME else None
-    return Why(score.category, score.model, score.label, score.score, score.threshold, at_ms=at_ms)
+    return Why(
+        score.category,
+        score.model,
+        score.label,
+        score.score,
+        score.threshold,
+        at_ms=at_ms,
+        version=score.prompt or None,
+        question=job.plan.custom.get(score.category.removeprefix(CUSTOM)),
+    )
+
+
+def questions(job: JobRow) -> list[Question]:
+    """The custom questions that the job was submitted under, whatever became of their categories since."""
+    versions = job.plan.versions
+    return [
+        Question(f"{CUSTOM}{slug}@{versions[slug]}" if slug in versions else CUSTOM + slug, question)
+        for slug, question in job.plan.custom.items()
+    ]
 
 
 def _pressure(score: Score) -> float:
