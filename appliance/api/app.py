@@ -34,12 +34,12 @@ from appliance.api import (
     moderate,
     operators,
     page,
+    payments,
     progress,
     refusals,
     usage,
     webhooks,
 )
-    payments,
 from appliance.api.condition import Condition
 from appliance.api.door import Door
 from appliance.api.errors import answer
@@ -61,6 +61,7 @@ ROUTES = [
     *account.ROUTES,
     *webhooks.ROUTES,
     *billing.ROUTES,
+    *payments.ROUTES,
     *admin_audit.ROUTES,
     *admin_clients.ROUTES,
     *admin_keys.ROUTES,
@@ -71,7 +72,6 @@ ROUTES = [
     *health.ROUTES,
 ]
 
-    *payments.ROUTES,
 END_STREAMS = signal.SIGUSR1
 """What the server's main process sends before it stops."""
 
