@@ -25,6 +25,8 @@ COMMANDS = {
     "plans": ("appliance.commands.plans:plans", "What organisations are on: limits, charging, prices."),
     "billing": ("appliance.commands.billing:billing", "Balances, the ledger, credit by hand, reconcile."),
     "stripe": ("appliance.commands.stripe:stripe", "Payments: sync with Stripe, links, alerts."),
+    "retention": ("appliance.commands.retention:retention", "How long things are kept, and what goes."),
+    "erase": ("appliance.commands.erase:erase", "Remove a job, an organisation or the past, with proof."),
     "train": ("appliance.commands.train:train", "Train and judge the text heads."),
     "config": ("appliance.commands.config:config", "Check and show the settings."),
     "bench": ("appliance.commands.bench:bench", "Measure this machine."),

@@ -76,6 +76,15 @@ def due(house: House) -> dict[str, int]:
     return {purge.name: purge.due(conn, house.settings, now) for purge in PURGES}
 
 
+def prompts_due(house: House) -> dict[str, int]:
+    """How many jobs' content is due now, by organisation."""
+    rows = house.db.reader().execute(
+        f"SELECT organisation.id, count(*) AS jobs {_INPUTS_DUE} GROUP BY organisation.id",
+        _inputs_named(house.settings, clock.now_ms()),
+    )
+    return {row["id"]: row["jobs"] for row in rows}
+
+
 def last_runs(conn: Connection) -> dict[str, Run]:
     """By the purge's name; `log` is when the write-ahead log held nothing of what had been removed."""
     return {
