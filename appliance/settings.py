@@ -36,11 +36,13 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_free_disk_mb: int = 256
     """Below this much free space nothing new is accepted (503), so that what was accepted can still be finished."""
     max_connections: int = 10_000
-    """Open connections of each API process; further ones wait to be taken. Each costs a file descriptor and 25 KB."""
+    """Open connections of each API process; further ones wait to be taken. Each costs a file descriptor, and 2 KB."""
     header_timeout_s: float = 15.0
     """A connection may be silent for so long before its next request's headers are complete, then it is closed."""
     body_timeout_s: float = 20.0
     """A body may pause for so long; over all it may be so much late at 4 KB a second, then it is refused."""
+    unread_timeout_s: float = 60.0
+    """A streamed answer of which nothing is read for so long is given up."""
     admin_on_network: bool = False
     """Answer /api/v1/admin on the port too, to keys with the scope admin:config. Off: at the operators' socket only."""
 
@@ -341,6 +343,7 @@ def _check(settings: Settings) -> None:
         ("server", "max_connections", 16),
         ("server", "header_timeout_s", 1),
         ("server", "body_timeout_s", 1),
+        ("server", "unread_timeout_s", 1),
         ("worker", "threads", 1),
         ("worker", "max_attempts", 1),
         ("inference", "max_batch", 1),

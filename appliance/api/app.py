@@ -125,7 +125,8 @@ def create_app(
         request_max_body_size=house.settings.server.max_body_mb * 1_000_000,
         state=State(),
     )
-    app.asgi_handler = Front(app.asgi_handler)  # outside the router, so that an unknown path has an id and a line too
+    # Outside the router, so that an unknown path has an id and a line too.
+    app.asgi_handler = Front(app.asgi_handler, house.settings.server)
     return app
 
 

@@ -12,6 +12,8 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from appliance import clock
 from appliance.accounts.limits import Count
 from appliance.api import metrics
+from appliance.api.pace import Incoming, Outgoing
+from appliance.settings import Server
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +33,9 @@ def request_id(scope: Any) -> str:
 class Front:
     """Wraps the application. Neither content nor the query is logged: only the route's template."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, timeouts: Server) -> None:
         self._app = app
+        self._timeouts = timeouts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,16 +47,21 @@ class Front:
         header = (b"x-request-id", the_id.encode())
         status = 0
         began = time.perf_counter()
+        outgoing = Outgoing(send, self._timeouts.unread_timeout_s)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], header, *_standing(scope)]
-            await send(message)
+            await outgoing(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, Incoming(receive, self._timeouts.body_timeout_s), send_with_id)
+        except Exception:
+            if not outgoing.is_given_up:
+                raise
+            log.info("answer given up", extra={"request_id": the_id, "why": "nobody reads it"})
         finally:
             _account_for(scope, status, (time.perf_counter() - began) * 1000)
 
