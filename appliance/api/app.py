@@ -25,6 +25,7 @@ from appliance.api import (
     admin_models,
     admin_plans,
     admin_prompts,
+    batch,
     billing,
     custom,
     deliveries,
@@ -55,6 +56,7 @@ log = logging.getLogger(__name__)
 
 ROUTES = [
     *moderate.ROUTES,
+    *batch.ROUTES,
     *jobs.ROUTES,
     *history.ROUTES,
     *progress.ROUTES,

@@ -180,6 +180,27 @@ async def json_object(request: Request[Any, Any, Any]) -> dict[str, Any]:
     return _object(body)
 
 
+@asynccontextmanager
+async def long_json_object(
+    request: Request[Any, Any, Any], most_bytes: int, budget: Budget
+) -> AsyncGenerator[tuple[dict[str, Any], bytes]]:
+    """`json_object` of a body that counts: it is read in a thread, and comes with a digest of what it says in any order
+    of members. Raises Unavailable besides."""
+    held = _Held(budget)
+    try:
+        body = await _body(request, most_bytes, held)
+        if body and not _is_json(request.content_type[0]):
+            raise UnsupportedMedia("Send application/json")
+        yield await asyncio.to_thread(_digested, body)
+    finally:
+        held.give()
+
+
+def _digested(body: bytes) -> tuple[dict[str, Any], bytes]:
+    given = _object(body)
+    return given, hashlib.sha256(msgspec.json.encode(given, order="deterministic")).digest()
+
+
 def _is_json(content_type: str) -> bool:
     return content_type == "application/json" or content_type.endswith("+json")
 

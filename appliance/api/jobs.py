@@ -37,6 +37,8 @@ class JobBody(msgspec.Struct, frozen=True, kw_only=True):
     error_code: str | msgspec.UnsetType = msgspec.UNSET
     api_key_id: Uuid | msgspec.UnsetType = msgspec.UNSET
     api_key_name: str | msgspec.UnsetType = msgspec.UNSET
+    batch_id: Uuid | msgspec.UnsetType = msgspec.UNSET
+    batch_key: str | msgspec.UnsetType = msgspec.UNSET
 
 
 _PASSED: dict[str, Any] = {
@@ -122,6 +124,8 @@ def body(conn: Connection, job: JobRow, expose_reasons: bool) -> JobBody:
         error_code=(job.error_code or "INTERNAL_ERROR") if failed else msgspec.UNSET,
         api_key_id=job.key_id or msgspec.UNSET,
         api_key_name=key_name or msgspec.UNSET,
+        batch_id=job.batch_id or msgspec.UNSET,
+        batch_key=job.batch_key or msgspec.UNSET,
     )
 
 
