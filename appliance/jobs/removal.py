@@ -11,10 +11,12 @@ def children(conn: Connection, job_ids: Sequence[str], most: int) -> tuple[int, 
     bare: list[str] = []
     for job_id in job_ids:
         # the last first: a video's frames hang on its extraction, and would go with it all at once
-        removed += conn.execute(
-            "DELETE FROM child WHERE id IN (SELECT id FROM child WHERE job_id = :id ORDER BY id DESC LIMIT :most)",
+        some = conn.execute(
+            "SELECT id FROM child WHERE job_id = :id ORDER BY id DESC LIMIT :most",
             {"id": job_id, "most": most - removed},
-        ).rowcount
+        ).fetchall()
+        conn.executemany("DELETE FROM child WHERE id = ?", some)
+        removed += len(some)
         if removed >= most:
             break
         bare.append(job_id)
