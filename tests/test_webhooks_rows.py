@@ -496,3 +496,11 @@ def test_lists_are_newest_first_and_filtered_by_state(house: House, alice: str) 
     assert listed == ids[::-1]
     assert [one.id for one in deliveries.every(house.db.reader(), status=State.DELIVERED)] == ids[:1]
     assert len(deliveries.every(house.db.reader(), limit=2)) == 2
+
+
+def test_a_worker_that_starts_sends_at_once_what_a_dead_one_held(house: House, alice: str) -> None:
+    delivery_id = delivery_of(house, alice, "https://a.example/hook")
+    taken(house, delivery_id)
+    assert take(house, delivery_id, NOW + 1) is None
+    house.db.write(lambda conn: deliveries.release(conn, NOW + 1))
+    assert taken(house, delivery_id, NOW + 1).attempts == 1  # counted, because it may well have arrived

@@ -155,6 +155,11 @@ def claim_next(conn: Connection, org_id: str, now: int, lease_ms: int, *, sign: 
     return next((one for one in taken if one is not None), None)
 
 
+def release(conn: Connection, now: int) -> None:
+    """Let go of every lease: a worker process that starts is the only one, so whoever held them is dead."""
+    conn.execute("UPDATE delivery SET lease_until = :now WHERE status = 'sending'", {"now": now})
+
+
 def record(conn: Connection, claim: Claim, attempt: Attempt, outcome: Outcome, now: int) -> bool:
     """Log the attempt and move the delivery to what follows from it. False when the lease ran out and another has
     taken over: the attempt is logged all the same, and an arrival still counts, but the rest is the other's to say."""

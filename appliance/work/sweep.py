@@ -33,6 +33,7 @@ class Sweep:
     def begin(self) -> None:
         """A worker process that starts is the only one: whatever is claimed was claimed by a dead one."""
         self._release(clock.now_ms() + int(self._house.settings.worker.lease_s * 2000))
+        self._house.db.write(lambda conn: deliveries.release(conn, clock.now_ms()))
 
     def once(self) -> None:
         now = clock.now_ms()
