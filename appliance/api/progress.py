@@ -25,6 +25,8 @@ from appliance.errors import Refusal
 from appliance.jobs.job import JobKind, Status
 
 KEEPALIVE_S = 15.0
+LOOK_S = 2.0
+"""How long a stream of which nothing is heard outlives its key: a ban ends it by then."""
 LONGEST_S = 30 * 60.0
 """Then the stream ends, and the client connects again: nothing is held for ever."""
 
@@ -110,17 +112,20 @@ async def events(
     if standing.status in _ENDED:
         return
     number += 1
-    ends = time.monotonic() + longest_s
+    told = time.monotonic()
+    ends = told + longest_s
     queue = watcher.watch(standing.job_id)
     STREAMS.inc()
     try:
         while time.monotonic() < ends:
             try:
-                moved = await asyncio.wait_for(queue.get(), keepalive_s)
+                moved = await asyncio.wait_for(queue.get(), min(LOOK_S, keepalive_s))
             except TimeoutError:
                 if not is_welcome():
                     return
-                yield b": keepalive\n\n"
+                if time.monotonic() - told >= keepalive_s:
+                    told = time.monotonic()
+                    yield b": keepalive\n\n"
                 continue
             if moved is None:
                 return
@@ -131,6 +136,7 @@ async def events(
                 return
             shown = now
             number += 1
+            told = time.monotonic()
             yield _event(number, "progress", shown)
             if moved.status in _ENDED:
                 return
