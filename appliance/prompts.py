@@ -4,6 +4,8 @@ A version is only ever added, and names its words for good: a job carries the ve
 its verdict can be traced to what the judge was asked. Version 0 is the file's question, whatever that is now.
 """
 
+from pathlib import Path
+
 import msgspec
 
 from appliance import audit, clock
@@ -54,6 +56,12 @@ def every(conn: Connection, slug: str) -> list[Version]:
     check(slug)
     rows = conn.execute("SELECT * FROM prompt_version WHERE slug = :slug ORDER BY version DESC", {"slug": slug})
     return [_version(row) for row in rows]
+
+
+def updated_at(conn: Connection, file: Path, slug: str) -> int:
+    """When the present words were written: the version's, or the file's."""
+    present = _present(conn, slug)
+    return get(conn, slug, present).created_at if present else int(file.stat().st_mtime * 1000)
 
 
 def put(

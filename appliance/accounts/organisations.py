@@ -67,6 +67,16 @@ def create(conn: Connection, name: str) -> Organisation:
     return made
 
 
+def create_with(
+    conn: Connection, name: str, changes: Changes, *, actor: str, reason: str | None = None
+) -> Organisation:
+    """A new organisation that is not as the plan and the settings say, with a line in the audit log. Raises as `create`
+    and `change` do."""
+    made = create(conn, name)
+    audit.record(conn, actor, "organisation.created", made.id, org_id=made.id, reason=reason, name=made.name)
+    return change(conn, made.id, changes, actor=actor, reason=reason)
+
+
 def get_or_create(conn: Connection, name: str) -> Organisation:
     """The organisation of that name, made when there is none."""
     return by_name(conn, name.strip()) or create(conn, name)
@@ -84,6 +94,12 @@ def named(conn: Connection, name: str) -> Organisation:
         known = ", ".join(organisation.name for organisation in every(conn)) or "none yet"
         raise NotFound(f"There is no organisation named {name!r}; there are: {known}")
     return found
+
+
+def referred(conn: Connection, reference: str) -> Organisation:
+    """The organisation with this id, or of this name. Raises NotFound that lists those there are."""
+    row = conn.execute("SELECT * FROM organisation WHERE id = :id", {"id": reference}).fetchone()
+    return named(conn, reference) if row is None else _organisation(row)
 
 
 def every(conn: Connection) -> list[Organisation]:
@@ -118,7 +134,7 @@ def page(
     return [_organisation(row) for row in rows], int(total)
 
 
-def change(conn: Connection, org_id: str, changes: Changes, *, actor: str, reason: str) -> Organisation:
+def change(conn: Connection, org_id: str, changes: Changes, *, actor: str, reason: str | None) -> Organisation:
     """The organisation as it is then, for all its keys at once. The audit line holds each value as it was and as it is.
     Raises NotFound, InvalidRequest when a value is not usable, Conflict when the name is taken."""
     before = get(conn, org_id)

@@ -8,7 +8,7 @@ from litestar.openapi.spec import OpenAPIType
 from litestar.params import PathParameter
 
 from appliance import audit, clock
-from appliance.accounts import organisations, plans
+from appliance.accounts import organisations
 from appliance.accounts.organisations import Changes, Organisation, Standing
 from appliance.accounts.plans import ChargeMethod
 from appliance.api import admin
@@ -17,18 +17,11 @@ from appliance.api.documents import Answer, Entry, Field, Link
 from appliance.api.door import Door, door
 from appliance.api.shapes import Moment, Uuid
 from appliance.api.submission import refused
-from appliance.billing import ledger, money
+from appliance.billing import ledger, money, overview
 from appliance.billing.ledger import EntryType
+from appliance.billing.overview import Effective
 from appliance.database import Connection
 from appliance.errors import IdempotencyKeyReused, InvalidRequest
-
-
-class Terms(msgspec.Struct, frozen=True):
-    """What holds, once the client's own word, its plan and the settings are asked in this order."""
-
-    rate_limit_per_minute: int
-    burst_per_second: int
-    charge_method: str
 
 
 class ClientBody(msgspec.Struct, frozen=True):
@@ -45,7 +38,7 @@ class ClientBody(msgspec.Struct, frozen=True):
     plan: str
     balance_usd: float
     created_at: Moment
-    effective: Terms
+    effective: Effective
 
 
 class ClientsBody(msgspec.Struct, frozen=True):
@@ -75,7 +68,12 @@ _CLIENT: dict[str, Any] = {
     "plan": "standard",
     "balance_usd": 25.0,
     "created_at": "2026-05-19T12:00:00.000Z",
-    "effective": {"rate_limit_per_minute": 60, "burst_per_second": 0, "charge_method": "none"},
+    "effective": {
+        "rate_limit_per_minute": 60,
+        "burst_per_second": 0,
+        "charge_method": "none",
+        "retain_prompts_days": 30,
+    },
 }
 _BANNED = {**_CLIENT, "status": "terminated", "status_reason": "Repeated abuse, ticket 4711"}
 _WRITES = ("INVALID_REQUEST", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA")
@@ -234,14 +232,11 @@ async def create_client(request: Asked) -> ClientBody:
     name, reason = admin.string(given, "name"), admin.maybe_why(request, given)
     changes = _changes({key: value for key, value in given.items() if key != "name"})
 
-    def change(conn: Connection) -> Organisation:
-        made = organisations.create(conn, name)
-        audit.record(
-            conn, request.user.actor, "organisation.created", made.id, org_id=made.id, reason=reason, name=name
-        )
-        return organisations.change(conn, made.id, changes, actor=request.user.actor, reason=reason or "created so")
-
-    return _body(there, await there.house.db.write_async(change))
+    actor = request.user.actor
+    made = await there.house.db.write_async(
+        lambda conn: organisations.create_with(conn, name, changes, actor=actor, reason=reason)
+    )
+    return _body(there, made)
 
 
 @get(_ONE, **administered(READ))
@@ -361,26 +356,5 @@ def _changes(given: dict[str, Any]) -> Changes:
 
 
 def _body(there: Door, one: Organisation) -> ClientBody:
-    conn = there.house.db.reader()
-    limits = there.house.settings.limits
-    terms = plans.terms(conn, one.id)
-    return ClientBody(
-        id=one.id,
-        name=one.name,
-        status=one.status.value,
-        status_reason=one.status_reason,
-        rate_limit_per_minute=one.requests_per_minute,
-        burst_per_second=one.burst_per_second,
-        charge_method=one.charge_method,
-        retain_prompts_days=one.retain_prompts_days,
-        plan=one.plan,
-        balance_usd=money.usd(ledger.balance(conn, one.id)),
-        created_at=clock.rfc3339(one.created_at),
-        effective=Terms(
-            rate_limit_per_minute=limits.requests_per_minute
-            if terms.requests_per_minute is None
-            else terms.requests_per_minute,
-            burst_per_second=limits.burst_per_second if terms.burst_per_second is None else terms.burst_per_second,
-            charge_method=terms.charge_method.value,
-        ),
-    )
+    found = overview.of(there.house.db.reader(), there.house.settings, one)
+    return ClientBody(**{name: getattr(found, name) for name in found.__struct_fields__})

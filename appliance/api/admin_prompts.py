@@ -281,16 +281,12 @@ ROUTES = [list_prompts, get_prompt, put_prompt, list_prompt_versions, roll_back_
 def _body(there: Door, slug: str) -> PromptBody:
     house = there.house
     category = house.categories[CATEGORY_OF[slug]]
-    if category.version:
-        updated_at = prompts.get(house.db.reader(), slug, category.version).created_at
-    else:
-        updated_at = int(house.settings.categories_file.stat().st_mtime * 1000)
     judges = house.settings.inference
     return PromptBody(
         slug=slug,
         content=category.question.strip(),
         version=category.version,
-        updated_at=clock.rfc3339(updated_at),
+        updated_at=clock.rfc3339(prompts.updated_at(house.db.reader(), house.settings.categories_file, slug)),
         category=CATEGORY_OF[slug],
         threshold=category.judge_threshold,
         answered_by=(judges.text_judge if CATEGORY_OF[slug] == "text" else judges.vision_judge) or None,

@@ -11,6 +11,7 @@ import msgspec
 
 from appliance import audit, clock, settings
 from appliance.accounts import organisations
+from appliance.database import Connection
 from appliance.errors import InvalidRequest
 from appliance.house import House
 from appliance.text import keywords, lexicons
@@ -26,6 +27,7 @@ _MATCH = click.option(
     help="word: standing alone. substring: inside words too.",
 )
 _CATEGORY = click.option("--category", help="What the term is about, e.g. underage; shown to the admin.")
+_REASON = click.option("--reason", help="Kept in the audit log.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
@@ -68,6 +70,7 @@ def list_(org: str | None, shipped: bool, as_json: bool) -> None:
         return
     for one in found:
         about = "  ".join(str(one[key]) for key in ("match", "category", "id") if one.get(key))
+        about += "" if one.get("enabled", True) else "  disabled"
         click.echo(f"{one.get('keyword', one.get('term')):<32} {about}")
     if not found:
         click.echo("no terms", err=True)
@@ -76,16 +79,70 @@ def list_(org: str | None, shipped: bool, as_json: bool) -> None:
 @blocklist.command()
 @click.argument("term")
 @_ORG
+@_REASON
 @_JSON
-def remove(term: str, org: str | None, as_json: bool) -> None:
+def remove(term: str, org: str | None, reason: str | None, as_json: bool) -> None:
     """Remove TERM, named as it was added or by its id."""
     with _house() as house:
         org_id = _org_id(house, org)
-        removed = house.db.write(lambda conn: keywords.remove(conn, term, org_id=org_id, actor=audit.operator()))
+        removed = house.db.write(
+            lambda conn: keywords.remove(conn, term, org_id=org_id, actor=audit.operator(), reason=reason)
+        )
     if as_json:
         click.echo(json.dumps([_shown(one) for one in removed], indent=2, ensure_ascii=False))
     else:
         click.echo(f"removed {len(removed)}")
+
+
+def _switch(name: str, enabled: bool, help_: str) -> click.Command:
+    @click.command(name, help=help_)
+    @click.argument("term")
+    @_ORG
+    @_REASON
+    @_JSON
+    def command(term: str, org: str | None, reason: str | None, as_json: bool) -> None:
+        def act(conn: Connection) -> list[Keyword]:
+            found = keywords.named(conn, term, org_id)
+            return [
+                keywords.change(conn, one.id, enabled=enabled, actor=audit.operator(), reason=reason) for one in found
+            ]
+
+        with _house() as house:
+            org_id = _org_id(house, org)
+            changed = house.db.write(act)
+        if as_json:
+            click.echo(json.dumps([_shown(one) for one in changed], indent=2, ensure_ascii=False))
+        else:
+            click.echo(f"{term!r} is {'looked for' if enabled else 'not looked for'} from now on")
+
+    return command
+
+
+blocklist.add_command(_switch("enable", True, "Look for TERM again, named as it was added or by its id."))
+blocklist.add_command(_switch("disable", False, "Keep TERM on the list, and do not look for it."))
+
+
+@blocklist.command()
+@click.argument("term")
+@click.argument("about", metavar="CATEGORY")
+@_ORG
+@_REASON
+@_JSON
+def category(term: str, about: str, org: str | None, reason: str | None, as_json: bool) -> None:
+    """Say that TERM is about CATEGORY, or none."""
+    to = None if about == "none" else about
+
+    def act(conn: Connection) -> list[Keyword]:
+        found = keywords.named(conn, term, org_id)
+        return [keywords.change(conn, one.id, category=to, actor=audit.operator(), reason=reason) for one in found]
+
+    with _house() as house:
+        org_id = _org_id(house, org)
+        changed = house.db.write(act)
+    if as_json:
+        click.echo(json.dumps([_shown(one) for one in changed], indent=2, ensure_ascii=False))
+    else:
+        click.echo(f"{term!r} is about {about}")
 
 
 @blocklist.command("import")
