@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from appliance.bench import gpu, jobs
-from appliance.commands.bench import BENCHES, GPU
+from appliance.bench import gpu, history, jobs
+from appliance.commands.bench import BENCHES, GPU, HISTORY
 from appliance.errors import CustomhouseError
 from appliance.settings import Settings
 
@@ -26,7 +26,7 @@ def fetched(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings)
 
 
-@pytest.mark.parametrize("path", [path for _, path in [*BENCHES.values(), GPU]])
+@pytest.mark.parametrize("path", [path for _, path in [*BENCHES.values(), GPU, HISTORY]])
 def test_every_benchmark_that_is_named_is_there(path: str) -> None:
     module, function = path.split(":")
     assert callable(getattr(importlib.import_module(module), function))
@@ -50,3 +50,16 @@ def test_the_gpus_figures_are_refused_where_nothing_runs_on_one(fetched: Setting
         pytest.skip("this machine has a GPU")
     with pytest.raises(CustomhouseError, match="no classifier runs on CUDA"):
         gpu.run(fetched)
+
+
+def test_history_is_measured_over_http_on_jobs_that_it_makes(settings: Settings) -> None:
+    figures = history.run(settings, jobs=3000, each=2)
+    assert set(figures["queries"]) > set(history.QUERIES)
+    assert all(one["p95_ms"] > 0 for one in figures["queries"].values())
+    assert figures["generated"]["jobs"] == 3000
+    assert 2500 < figures["export over HTTP"]["rows"] <= figures["export, generator alone"]["rows"] == 2850
+
+
+def test_history_says_when_the_disk_is_too_small(settings: Settings) -> None:
+    with pytest.raises(CustomhouseError, match=r"jobs need .* GB .*--jobs"):
+        history.run(settings, jobs=10**12)

@@ -68,10 +68,7 @@ class Rig(msgspec.Struct):
 
     def peak_mb(self) -> dict[str, float]:
         """The most memory that each process and its children have held so far (VmHWM), in MB."""
-        return {
-            name: round(sum(_peak_kb(pid) for pid in _family(pid)) / 1000, 1)
-            for name, pid in self.supervisor.pids.items()
-        }
+        return {name: peak_mb(pid) for name, pid in self.supervisor.pids.items()}
 
 
 @contextlib.contextmanager
@@ -145,6 +142,17 @@ def in_parallel(clients: int, each: Callable[[int], None]) -> float:
     for thread in threads:
         thread.join()
     return time.perf_counter() - start
+
+
+def peak_mb(pid: int, *, is_reset: bool = False) -> float:
+    """The most memory that a process and its children have held so far, in MB; then begin anew with `is_reset`."""
+    family = _family(pid)
+    peak = round(sum(_peak_kb(one) for one in family) / 1000, 1)
+    if is_reset:
+        for one in family:
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{one}/clear_refs").write_text("5")
+    return peak
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -25,25 +25,33 @@ BENCHES = {
     "clip": ("(f) 60 s 720p clip ÷ PyAV keyframe-only decode", "appliance.bench.video:clip"),
 }
 GPU = ("on a GPU: absolute figures", "appliance.bench.gpu:run")
+HISTORY = ("the list, usage and the export, on generated jobs", "appliance.bench.history:run")
 
 
 @click.command()
 @click.option("--only", multiple=True, type=click.Choice(list(BENCHES)), help="Only these (may be repeated).")
 @click.option("--gpu", is_flag=True, help="The GPU's absolute figures instead (needs CUDA builds).")
+@click.option("--history", is_flag=True, help="The list of jobs, usage and the export instead, on generated jobs.")
+@click.option("--jobs", type=click.IntRange(1000), default=10_000_000, help="How many jobs --history generates.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def bench(only: tuple[str, ...], gpu: bool, as_json: bool) -> None:
+def bench(only: tuple[str, ...], gpu: bool, history: bool, jobs: int, as_json: bool) -> None:
     """Measure this machine. Takes some minutes; nothing of your state directory is changed."""
     loaded = settings.load()
     console = Console(stderr=True)
-    wanted = {"gpu": GPU} if gpu else {name: BENCHES[name] for name in (only or BENCHES)}
+    wanted = {name: BENCHES[name] for name in (only or BENCHES)}
+    how: dict[str, Any] = {}
+    if gpu:
+        wanted = {"gpu": GPU}
+    elif history:
+        wanted, how = {"history": HISTORY}, {"jobs": jobs}
     results: dict[str, dict[str, Any]] = {}
     for name, (title, path) in wanted.items():
         console.print(f"{title} …")
         begun = time.monotonic()
         module, function = path.split(":")
         try:
-            run = cast(Callable[[Any], dict[str, Any]], getattr(importlib.import_module(module), function))
-            results[name] = run(loaded)
+            run = cast(Callable[..., dict[str, Any]], getattr(importlib.import_module(module), function))
+            results[name] = run(loaded, **how)
         except CustomhouseError as error:
             results[name] = {"error": error.message}
         results[name]["took_s"] = round(time.monotonic() - begun, 1)
@@ -55,6 +63,21 @@ def bench(only: tuple[str, ...], gpu: bool, as_json: bool) -> None:
         table.add_column("what")
         table.add_column("figures", overflow="fold")
         for name, figures in results.items():
-            table.add_row(wanted[name][0], "\n".join(f"{key}: {value}" for key, value in figures.items()))
+            table.add_row(wanted[name][0], "\n".join(_lines(figures)))
         Console().print(table)
     sys.exit(1 if any("error" in figures for figures in results.values()) else 0)
+
+
+def _lines(figures: dict[str, Any]) -> list[str]:
+    """One for each figure; figures that belong together on one."""
+    lines: list[str] = []
+    for key, value in figures.items():
+        if not isinstance(value, dict):
+            lines.append(f"{key}: {value}")
+            continue
+        inner = cast("dict[str, Any]", value)
+        if any(isinstance(one, dict) for one in inner.values()):
+            lines += [f"{key}:", *(f"  {line}" for line in _lines(inner))]
+        else:
+            lines.append(f"{key}: " + ", ".join(f"{name} {one}" for name, one in inner.items()))
+    return lines

@@ -63,7 +63,7 @@ def piece(
     conn: Connection, org_id: str, custom: Sequence[str], place: Place, until: int, *, expose_reasons: bool
 ) -> tuple[bytes, Place | None]:
     """The next lines, and where the piece after them begins; None = there is none."""
-    last, span = _measured(conn, {"org": org_id, "at": place.created_at, "id": place.id, "until": until})
+    last, span = _measured(conn, {"org": org_id, "at": place.created_at, "id": place.id}, until)
     row = conn.execute(
         f"""
         SELECT CAST(group_concat(line, '') AS BLOB) AS lines FROM (
@@ -80,13 +80,13 @@ def piece(
 
 # --- how far a piece reaches ------------------------------------------------------------------------------------------
 
-_AFTER = """
-    org_id = :org AND created_at >= :at AND (created_at > :at OR id < :id) AND created_at < :until
-    """
+_AFTER = "org_id = :org AND created_at >= :at AND (created_at > :at OR id < :id)"
+# one upper bound in each: of two, SQLite would take the first to search by, and read on to the end of the range
+_AHEAD = f"{_AFTER} AND created_at < :until"
 _SPAN = f"{_AFTER} AND created_at <= :last_at AND (created_at < :last_at OR id >= :last_id)"
 
 
-def _measured(conn: Connection, span: dict[str, object]) -> tuple[Place | None, dict[str, object]]:
+def _measured(conn: Connection, span: dict[str, object], until: int) -> tuple[Place | None, dict[str, object]]:
     """The last job of the piece (None when it reaches the end), and `span` with it: so many rows that their prompts
     stay within bounds."""
     rows = _ROWS
@@ -94,14 +94,14 @@ def _measured(conn: Connection, span: dict[str, object]) -> tuple[Place | None, 
         row = conn.execute(
             f"""
             SELECT created_at, id FROM job INDEXED BY job_of_org
-            WHERE {_AFTER}
+            WHERE {_AHEAD}
             ORDER BY created_at, id DESC
             LIMIT 1 OFFSET :rows - 1
             """,  # noqa: S608  # a constant
-            {**span, "rows": rows},
+            {**span, "until": until, "rows": rows},
         ).fetchone()
         last = Place(row["created_at"], row["id"]) if row else None
-        ended = {**span, "last_at": last.created_at if last else span["until"], "last_id": last.id if last else ""}
+        ended = {**span, "last_at": last.created_at if last else until - 1, "last_id": last.id if last else ""}
         size = conn.execute(
             f"""
             SELECT ifnull(sum(octet_length(text)), 0)

@@ -8,11 +8,18 @@ from sqlite_utils.migrations import Migrations
 migrations = Migrations("customhouse")
 
 
+FOLDER = Path(__file__).parent
+
+
+def statements(file: Path) -> list[str]:
+    """What stands in one of the files; a statement ends where a line ends with a semicolon."""
+    return [statement for statement in file.read_text().split(";\n") if statement.strip()]
+
+
 def _run(db: sqlite_utils.Database, file: str) -> None:
     # statement by statement: executescript() would commit the transaction that the migration runs in
-    for statement in (Path(__file__).parent / file).read_text().split(";\n"):
-        if statement.strip():
-            db.conn.execute(statement)
+    for statement in statements(FOLDER / file):
+        db.conn.execute(statement)
 
 
 @migrations()
