@@ -51,14 +51,15 @@ def post(
 ) -> Entry | None:
     """Add an entry, in the transaction of what it is for. None when `source` (its kind and id) was posted before: what
     may be told twice is paid once."""
-    if conn.execute("SELECT 1 FROM ledger WHERE source_type = ? AND source_id = ?", source).fetchone():
-        return None
     row = conn.execute(
         """
         INSERT INTO ledger (id, org_id, type, amount_micros, balance_micros, source_type, source_id, job_id, modality,
             description, created_at)
-        VALUES (:id, :org, :type, :amount, :amount + :before, :source_type, :source_id, :job, :modality,
-            :description, :now)
+        SELECT :id, :org, :type, :amount, :amount + ifnull(
+            (SELECT balance_micros FROM ledger WHERE org_id = :org ORDER BY seq DESC LIMIT 1), 0),
+            :source_type, :source_id, :job, :modality, :description, :now
+        WHERE true  -- or the next ON would be a join's
+        ON CONFLICT (source_type, source_id) DO NOTHING
         RETURNING *
         """,
         {
@@ -66,7 +67,6 @@ def post(
             "org": org_id,
             "type": type.value,
             "amount": amount_micros,
-            "before": balance(conn, org_id),
             "source_type": source[0],
             "source_id": source[1],
             "job": job_id,
@@ -75,7 +75,7 @@ def post(
             "now": now,
         },
     ).fetchone()
-    return _entry(row)
+    return None if row is None else _entry(row)
 
 
 def by_source(conn: Connection, source_type: str, source_id: str) -> Entry | None:
