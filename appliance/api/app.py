@@ -40,6 +40,7 @@ from appliance.api import (
     progress,
     refusals,
     usage,
+    webhook_secrets,
     webhooks,
 )
 from appliance.api.condition import Condition
@@ -63,6 +64,7 @@ ROUTES = [
     *usage.ROUTES,
     *account.ROUTES,
     *webhooks.ROUTES,
+    *webhook_secrets.ROUTES,
     *custom.ROUTES,
     *billing.ROUTES,
     *payments.ROUTES,

@@ -14,6 +14,9 @@ from appliance.database import Connection, Row
 GRACE_HOURS = 24
 """How long the previous secret still signs beside the new one, so that receivers can change over one by one."""
 
+TOLERANCE_S = 300
+"""How old a delivery's timestamp may be for a receiver that keeps to Standard Webhooks."""
+
 _GRACE_MS = GRACE_HOURS * 3_600_000
 
 
@@ -23,6 +26,7 @@ class Secret(msgspec.Struct, frozen=True):
     created_at: int
     previous_until: int | None = None
     """Until then the former secret signs too; None when there is none that still does."""
+    previous: str | None = None
 
     def __repr__(self) -> str:
         """Without the secret, so that it reaches no log by way of a traceback or a format."""
@@ -89,9 +93,11 @@ def _row(conn: Connection, org_id: str) -> Row:
 
 def _secret(row: Row, now: int) -> Secret:
     until = row["previous_until"]
+    still_signs = until is not None and until > now
     return Secret(
         org_id=row["org_id"],
         secret=row["secret"],
         created_at=row["created_at"],
-        previous_until=until if until is not None and until > now else None,
+        previous_until=until if still_signs else None,
+        previous=row["previous"] if still_signs else None,
     )
