@@ -24,8 +24,9 @@ log = logging.getLogger(__name__)
 MINUTE_MS = 60_000
 _SECOND_MS = 1000
 
-_PATIENCE_S = 0.05  # while another process writes; the event loop waits with us
-_REST_S = 1.0  # after a failure nothing is tried for so long, so that a stuck file costs 5 % of the time at most
+_PATIENCE_S = 0.25  # for another process that writes: it takes 12 µs, but may lose the processor while it does
+_RESTS_S = (0.0, 1.0, 5.0, 60.0)  # after so many failures in a row nothing is tried for so long: the loop waits with us
+_OPENING_S = 10.0  # as the process starts, when nobody waits yet
 _LOOK_S = 1.0  # how often we see whether the file was deleted, and remove old rows
 _SWEPT = 500  # old rows removed at a time: 1 ms
 
@@ -66,6 +67,7 @@ class Limits:
         self._conn: Connection | None = None
         self._inode = 0
         self._look_at = 0.0
+        self._failures = 0
         self._rest_until = 0.0
 
     def count(self, name: str, per_minute: int, per_second: int = 0) -> Count | None:
@@ -77,24 +79,36 @@ class Limits:
             if now >= self._look_at:
                 self._look_at = now + _LOOK_S
                 self._look()
-            return _count(self._opened(), name, per_minute, per_second, clock.now_ms())
+            count = _count(self._opened(), name, per_minute, per_second, clock.now_ms())
         except database.Error as error:
-            self._rest_until = now + _REST_S
+            self._rest_until = time.monotonic() + _RESTS_S[min(self._failures, len(_RESTS_S) - 1)]
+            self._failures += 1
             self._give_up(error)
             return None
+        self._failures = 0
+        return count
+
+    def open(self) -> None:
+        """Have the file ready before the first request: making it, and putting it in order after a kill, takes longer
+        than counting. When it cannot be opened now, that is tried again with the first request."""
+        try:
+            self._opened(_OPENING_S)
+        except database.Error as error:
+            self._give_up(error)
 
     def close(self) -> None:
         if self._conn is not None:
             self._conn.close()
             self._conn = None
 
-    def _opened(self) -> Connection:
+    def _opened(self, patience_s: float = _PATIENCE_S) -> Connection:
         if self._conn is None:
-            conn = database.connect(self._path, timeout_s=_PATIENCE_S)
+            conn = database.connect(self._path, timeout_s=patience_s)
             try:
                 conn.execute("PRAGMA synchronous = OFF")
                 for statement in _SCHEMA:
                     conn.execute(statement)
+                conn.execute(f"PRAGMA busy_timeout = {int(_PATIENCE_S * 1000)}")
             except BaseException:
                 conn.close()
                 raise

@@ -42,6 +42,7 @@ class Door:
         self.trials = Trials(house.settings, outbound)
         self.disk = Disk(house.settings.home)
         self.limits = Limits(house.settings.limits_file)
+        self.limits.open()
         self.touched: dict[str, int] = {}
         """Key id → when its use was last noted by this process."""
         self.asked: dict[tuple[str, str, str], bytes] = {}
