@@ -91,9 +91,7 @@ def test_every_parameter_narrows_the_list(client: Client, house: House, alice: P
 
 
 @pytest.mark.parametrize("legacy", ["pre", "post"])
-def test_the_legacy_types_are_known_and_match_nothing(
-    client: Client, house: House, alice: Person, legacy: str
-) -> None:
+def test_the_legacy_types_are_known_and_match_nothing(client: Client, house: House, alice: Person, legacy: str) -> None:
     made.insert(house, [made.job(alice.org_id, T0)])
     assert listed(client, alice, type=legacy)["total"] == 0
 
