@@ -231,3 +231,39 @@ def test_a_page_of_any_types_is_read_from_an_index(house: House, alice: Person) 
         assert len(steps) == 1, steps
         assert steps[0].startswith("SEARCH ledger USING INDEX ledger_of_"), steps
     assert len(asked) == 4
+
+
+def test_a_file_is_not_read_for_an_account_that_cannot_pay(client: Client, house: House, alice: Person) -> None:
+    charge(house, alice)
+    no_image = {"image_file": ("a.png", b"no picture at all")}
+    assert client.post("/api/v1/moderate/image", headers=alice.headers, files=no_image).status_code == 402
+    credit(house, alice, 1)
+    assert client.post("/api/v1/moderate/image", headers=alice.headers, files=no_image).status_code == 415
+
+
+def test_a_repetition_of_what_was_accepted_is_answered_at_any_balance(
+    client: Client, house: House, alice: Person
+) -> None:
+    charge(house, alice)
+    credit(house, alice, 1)
+    headers = {**alice.headers, "Idempotency-Key": "once"}
+    for path, data in (
+        (PROMPT, {"prompt": "a lighthouse"}),
+        ("/api/v1/moderate/image", {"image_url": "https://93.184.216.34/a.png"}),
+    ):
+        house.db.write(lambda conn, path=path: _gift(conn, alice, path))
+        first = client.post(path, headers=headers, data=data)
+        assert client.get(BALANCE, headers=alice.headers).json()["balance_usd"] < 0
+        again = client.post(path, headers=headers, data=data)
+        assert (first.status_code, again.status_code) == (202, 202)
+        assert again.json() == first.json()
+    charged = house.db.reader().execute("SELECT count(*) FROM ledger WHERE type = 'charge'").fetchone()[0]
+    assert charged == 2
+
+
+def _gift(conn: Connection, person: Person, name: str) -> None:
+    """Just above zero again."""
+    left = ledger.balance(conn, person.org_id)
+    if left <= 0:
+        source = ("manual", name)
+        ledger.post(conn, person.org_id, EntryType.CREDIT, 1 - left, source=source, description="d", now=1)

@@ -181,6 +181,8 @@ async def _take_text(request: AnyRequest, field: str) -> Response[Accepted]:
 async def _take_media(request: AnyRequest, kind: JobKind) -> Response[Accepted]:
     there = door(request)
     submission.check_disk(there)
+    if "idempotency-key" not in request.headers:  # a repetition of what was accepted is answered at any balance
+        submission.check_balance(there, request.user.org_id)
     rules = submission.media_rules(there.house.settings, kind)
     async with (
         form.received(request, rules, there.bodies) as given,

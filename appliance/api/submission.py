@@ -4,8 +4,11 @@ import asyncio
 import base64
 import binascii
 
+from appliance import clock
+from appliance.accounts import plans
 from appliance.api.door import Door
 from appliance.api.form import Form, Rules, Upload
+from appliance.billing import charges
 from appliance.errors import (
     AddressRefused,
     InvalidRequest,
@@ -64,6 +67,12 @@ def check_disk(there: Door) -> None:
     """Before a body is read: what was accepted already must still find room. Raises Unavailable."""
     if there.disk.free_mb() < there.house.settings.server.min_free_disk_mb:
         raise Unavailable("The disk is nearly full; nothing is accepted until there is room", retry_after_s=60)
+
+
+def check_balance(there: Door, org_id: str) -> None:
+    """Before a file is read for nothing; submit asks again. Raises PaymentRequired."""
+    conn = there.house.db.reader()
+    charges.check(conn, there.house.settings, plans.terms(conn, org_id), org_id, clock.now_ms())
 
 
 def the_text(form: Form, field: str) -> str:

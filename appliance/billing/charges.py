@@ -26,13 +26,10 @@ def must_pay(conn: Connection, settings: Settings, org_id: str, now: int) -> boo
     return ledger.balance(conn, org_id) <= 0 and not _has_grace(conn, settings, now)
 
 
-def refusal(conn: Connection, org_id: str) -> PaymentRequired:
-    """What such a submission is told."""
-    return PaymentRequired(
-        f"The balance of this account is {money.written(ledger.balance(conn, org_id))}; nothing was accepted. Top up: "
-        "POST /api/v1/billing/checkout-session, or ask the operator of this service for credit "
-        "(customhouse billing credit)"
-    )
+def check(conn: Connection, settings: Settings, terms: Terms, org_id: str, now: int) -> None:
+    """Raises PaymentRequired where a submission is refused now."""
+    if terms.charge_method is not ChargeMethod.NONE and must_pay(conn, settings, org_id, now):
+        raise _refusal(conn, org_id)
 
 
 def on_accept(conn: Connection, terms: Terms, org_id: str, job_id: str, modality: str, now: int) -> Entry | None:
@@ -93,6 +90,14 @@ def on_fail(conn: Connection, org_id: str, job_id: str, modality: str, error_cod
         now=now,
         job_id=job_id,
         modality=modality,
+    )
+
+
+def _refusal(conn: Connection, org_id: str) -> PaymentRequired:
+    return PaymentRequired(
+        f"The balance of this account is {money.written(ledger.balance(conn, org_id))}; nothing was accepted. Top up: "
+        "POST /api/v1/billing/checkout-session, or ask the operator of this service for credit "
+        "(customhouse billing credit)"
     )
 
 

@@ -97,7 +97,7 @@ def open_jobs(conn: Connection) -> int:
     return int(conn.execute("SELECT open_jobs FROM backlog").fetchone()[0])
 
 
-def has_batch(conn: Connection, batch_id: str | None) -> bool:
+def has_batch(conn: Connection, batch_id: str) -> bool:
     """Whether a job of this batch was accepted."""
     return conn.execute("SELECT 1 FROM job WHERE batch_id = :batch", {"batch": batch_id}).fetchone() is not None
 

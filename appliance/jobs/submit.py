@@ -4,7 +4,7 @@ import msgspec
 
 from appliance import clock, prompts
 from appliance.accounts import custom, plans
-from appliance.accounts.plans import ChargeMethod, Terms
+from appliance.accounts.plans import Terms
 from appliance.billing import charges
 from appliance.database import Connection
 from appliance.errors import Unavailable
@@ -31,12 +31,8 @@ def submit(conn: Connection, house: House, org_id: str, key_id: str | None, subm
             "Too many jobs are waiting (server.max_pending_jobs); nothing was accepted. Try again", retry_after_s=5
         )
     now = clock.now_ms()
-    if (
-        ground.terms.charge_method is not ChargeMethod.NONE
-        and charges.must_pay(conn, house.settings, org_id, now)
-        and not rows.has_batch(conn, submission.batch_id)
-    ):
-        raise charges.refusal(conn, org_id)
+    if submission.batch_id is None or not rows.has_batch(conn, submission.batch_id):
+        charges.check(conn, house.settings, ground.terms, org_id, now)
     job_id = clock.new_id()
     own = custom.asked(conn, org_id, submission.kind.wire) if ground.has_custom else []
     questions = plan.plan(ground.checks_off, own, prompts.now(conn))
