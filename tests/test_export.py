@@ -7,6 +7,7 @@ import itertools
 import re
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -308,6 +309,7 @@ class _Door:
 
     def __init__(self, house: House) -> None:
         self.house = house
+        self.exports = ThreadPoolExecutor(1)
 
 
 def test_a_client_that_hangs_up_costs_one_piece_more_at_most(

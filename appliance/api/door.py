@@ -24,6 +24,7 @@ from appliance.outbound import Outbound
 from appliance.tasks import Lanes
 
 _RESOLVERS = 32  # a slow name server holds one each for seconds
+_EXPORTS = 2  # however many clients export, a list is read beside them
 _PAYMENTS = 8  # so does Stripe
 
 
@@ -36,6 +37,7 @@ class Door:
         self.watcher = Watcher(house.settings.database)
         self.wakers = Wakers(lanes)
         self.resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolver")
+        self.exports = ThreadPoolExecutor(_EXPORTS, thread_name_prefix="export")
         self.stripe = stripe.Live(house.settings.billing)
         self.payments = ThreadPoolExecutor(_PAYMENTS, thread_name_prefix="payments")
         self.bodies = Budget()
@@ -56,6 +58,7 @@ class Door:
         self.limits.close()
         self.trials.close()
         self.resolvers.shutdown(wait=False, cancel_futures=True)
+        self.exports.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self.payments.shutdown, cancel_futures=True)  # they write to the database
         self.stripe.close()
 

@@ -33,6 +33,8 @@ TYPES = {
 DECISIONS = {"pass": False, "reject": True}
 STATUSES = {status.value: status for status in Status}
 
+Piece = tuple[bytes, export.Place | None]
+
 
 class ListedJob(msgspec.Struct, frozen=True, kw_only=True):
     """A job in short. What its key or batch would say is left out when it has none."""
@@ -173,27 +175,20 @@ def _page(there: Door, org_id: str, wanted: Wanted, limit: int, offset: int) -> 
 
 async def _lines(there: Door, org_id: str, since: int, until: int) -> AsyncGenerator[bytes]:
     """The file in pieces. While one is on its way the next is read; a client that hangs up costs that one at most."""
+    loop = asyncio.get_running_loop()
+    expose_reasons = there.house.settings.jobs.expose_reasons
 
-    def piece(place: export.Place) -> asyncio.Task[tuple[bytes, export.Place | None]]:
-        return asyncio.create_task(asyncio.to_thread(read, place))
-
-    def read(place: export.Place) -> tuple[bytes, export.Place | None]:
-        return export.piece(
-            there.house.db.reader(),
-            org_id,
-            custom,
-            place,
-            until,
-            expose_reasons=there.house.settings.jobs.expose_reasons,
-        )
+    def read(place: export.Place) -> Piece:
+        conn = there.house.db.reader()
+        return export.piece(conn, org_id, custom, place, until, expose_reasons=expose_reasons)
 
     custom = await asyncio.to_thread(lambda: export.slugs(there.house.db.reader(), org_id, since, until))
     yield export.header(custom)
-    reading: asyncio.Task[tuple[bytes, export.Place | None]] | None = piece(export.beginning(since))
+    reading: asyncio.Future[Piece] | None = loop.run_in_executor(there.exports, read, export.beginning(since))
     try:
         while reading is not None:
             lines, place = await reading
-            reading = None if place is None else piece(place)
+            reading = None if place is None else loop.run_in_executor(there.exports, read, place)
             if lines:
                 yield lines
     finally:
