@@ -111,6 +111,7 @@ class Box:
         self.outbound = Outbound(LOOPBACK)
         self.clock = Clock()
         self.alice = self._organisation("alice")
+        self.bob = self._organisation("bob")
         self.charlie = self._organisation("charlie")
 
     def _organisation(self, name: str) -> str:
@@ -393,6 +394,23 @@ def test_a_tenants_hung_receiver_holds_some_threads_and_not_the_lane(box: Box, r
     box.deliver(others)
     assert box.row(others).status is State.DELIVERED
     assert len(hung.got) <= deliveries.ABREAST
+    hung.released.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_two_tenants_whose_receivers_hang_leave_threads_for_a_third(box: Box, receivers: Receivers) -> None:
+    hung, quick = receivers(hang=True), receivers()
+    waiting = [box.close_job(org, hung.url) for _ in range(6) for org in (box.alice, box.bob)]
+    threads = [threading.Thread(target=box.deliver, args=(delivery_id,)) for delivery_id in waiting]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(0.3)  # those that find no room end; the others wait for their answer
+    assert sum(thread.is_alive() for thread in threads) == deliveries.THREADS - 2
+    others = box.close_job(box.charlie, quick.url)
+    box.deliver(others)
+    assert box.row(others).status is State.DELIVERED
     hung.released.set()
     for thread in threads:
         thread.join()

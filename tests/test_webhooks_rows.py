@@ -418,14 +418,50 @@ def test_due_finds_the_new_the_retried_and_the_lost(house: House, alice: str) ->
 
 def test_a_tenant_with_a_hung_receiver_leaves_room_for_the_others(house: House, alice: str, charlie: str) -> None:
     hung = [delivery_of(house, alice, "https://hung.example/") for _ in range(ABREAST + 3)]
-    quick = delivery_of(house, charlie, "https://quick.example/")
     assert len(set(deliveries.due(house.db.reader(), NOW, 100)) & set(hung)) == ABREAST
     for delivery_id in hung[:ABREAST]:
         taken(house, delivery_id)
     assert take(house, hung[ABREAST]) is None
+    quick = delivery_of(house, charlie, "https://quick.example/")
     assert found(house, hung[ABREAST]).status is State.PENDING  # it stays due
     taken(house, quick)
     assert taken(house, hung[ABREAST], NOW + LEASE)  # the four were lost: their leases hold no place
+
+
+@pytest.mark.parametrize(("tenants", "each"), [(1, 4), (2, 3), (3, 2), (4, 1), (6, 1), (12, 1)])
+def test_tenants_that_hang_together_hold_their_shares_and_leave_threads_free(
+    house: House, tenants: int, each: int
+) -> None:
+    waiting = {
+        name: [delivery_of(house, organisation(house, name), "https://hung.example/")]
+        for name in (f"hung-{number}" for number in range(tenants))
+    }
+    for name, ids in waiting.items():
+        org_id = organisations.named(house.db.reader(), name).id
+        ids += [delivery_of(house, org_id, "https://hung.example/") for _ in range(ABREAST)]
+    held = {name: sum(take(house, one) is not None for one in ids) for name, ids in waiting.items()}
+    assert held == dict.fromkeys(waiting, each)
+    if tenants <= 6:
+        assert sum(held.values()) <= deliveries.THREADS - 2
+
+
+def test_a_tenant_that_held_more_gives_its_place_back_when_another_has_something_due(
+    house: House, alice: str, charlie: str
+) -> None:
+    ids = [delivery_of(house, alice, "https://hung.example/") for _ in range(ABREAST + 4)]
+    claims = [taken(house, one) for one in ids[:ABREAST]]
+    delivery_of(house, charlie, "https://hung.example/")
+    record(house, claims[0], DELIVERED, 200)
+    assert take(house, ids[ABREAST]) is None  # three are under way, and three is its share now
+    record(house, claims[1], DELIVERED, 200)
+    assert taken(house, ids[ABREAST])
+
+
+def test_what_is_not_due_yet_takes_no_share(house: House, alice: str, charlie: str) -> None:
+    ids = [delivery_of(house, alice, "https://hung.example/") for _ in range(ABREAST)]
+    later = delivery_of(house, charlie, "https://hung.example/")
+    house.db.write(lambda conn: conn.execute("UPDATE delivery SET next_at = ? WHERE id = ?", (NOW + HOUR, later)))
+    assert all(taken(house, one) for one in ids)
 
 
 def test_who_has_sent_one_goes_on_with_the_same_tenants_next(house: House, alice: str, charlie: str) -> None:

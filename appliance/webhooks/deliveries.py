@@ -15,8 +15,12 @@ from appliance.webhooks.endpoints import Endpoint
 from appliance.webhooks.payload import ClosedBatch, ClosedJob
 from appliance.webhooks.schedule import Outcome, State
 
+THREADS = 8
+"""Deliveries under way at once, of all organisations: a hung receiver holds one for ten seconds."""
 ABREAST = 4
-"""Deliveries of one organisation under way at once: its hung receiver must not hold every thread of the lane."""
+"""Of one organisation, when no other has any due."""
+_SPARE = 2
+"""Threads that organisations share no part of: who had nothing due until now finds one, however many hang."""
 
 _LOOKED_AT = 100  # the most of an organisation's due rows that one claim_next looks through
 
@@ -196,6 +200,7 @@ def record(conn: Connection, claim: Claim, attempt: Attempt, outcome: Outcome, n
 def due(conn: Connection, now: int, limit: int) -> list[str]:
     """Ids of deliveries to send now, the longest due first: new, waiting for their next attempt, or left by a worker
     that fell silent. Of each organisation only as many as go abreast: who sends one goes on with the next."""
+    abreast = share(conn, now)
     rows = conn.execute(
         """
         SELECT id FROM (
@@ -208,7 +213,7 @@ def due(conn: Connection, now: int, limit: int) -> list[str]:
         ORDER BY next_at
         LIMIT :limit
         """,
-        {"now": now, "abreast": ABREAST, "limit": limit},
+        {"now": now, "abreast": abreast, "limit": limit},
     )
     return [row["id"] for row in rows]
 
@@ -358,7 +363,35 @@ def _has_room(conn: Connection, org_id: str, now: int) -> bool:
         "SELECT count(*) FROM delivery WHERE org_id = :org_id AND status = 'sending' AND lease_until > :now",
         {"org_id": org_id, "now": now},
     ).fetchone()[0]
-    return under_way < ABREAST
+    return under_way < ABREAST and (under_way == 0 or under_way < share(conn, now))
+
+
+def share(conn: Connection, now: int) -> int:
+    """How many of one organisation's deliveries may be under way: the fewer, the more organisations have any due or
+    under way. Their number is found by one look into the index for each, and not looked for beyond the last that
+    matters."""
+    busy = conn.execute(
+        """
+        WITH RECURSIVE org (id) AS (
+            SELECT min(org_id) FROM delivery WHERE status IN ('pending', 'sending')
+            UNION ALL
+            SELECT (
+                SELECT min(org_id) FROM delivery WHERE status IN ('pending', 'sending') AND org_id > org.id
+            )
+            FROM org WHERE id IS NOT NULL
+        )
+        SELECT count(*) FROM (
+            SELECT 1 FROM org
+            WHERE id IS NOT NULL AND EXISTS (
+                SELECT 1 FROM delivery
+                WHERE org_id = org.id AND status IN ('pending', 'sending') AND next_at <= :now
+            )
+            LIMIT :most
+        )
+        """,
+        {"now": now, "most": THREADS - _SPARE},
+    ).fetchone()[0]
+    return max(1, min(ABREAST, (THREADS - _SPARE) // max(1, busy)))
 
 
 def _give_up(conn: Connection, delivery_id: str, why: str, now: int) -> None:

@@ -19,7 +19,7 @@ from appliance.settings import Settings
 from appliance.tasks import Lanes
 from appliance.text import language
 from appliance.text.lexicons import Lexicons
-from appliance.webhooks import deliver
+from appliance.webhooks import deliver, deliveries
 from appliance.work import retention
 from appliance.work.hands import Hands
 from appliance.work.payments import EVERY_S, Payments
@@ -28,7 +28,6 @@ from appliance.work.sweep import Sweep, every
 
 log = logging.getLogger(__name__)
 
-_WEBHOOK_THREADS = 8  # a hung receiver holds one for ten seconds
 _MEDIA_SWEEP_S = 600.0
 _FINISH_S = 25.0  # what is in hand may end; systemd kills after 30
 
@@ -91,7 +90,7 @@ def _run(hands: Hands, settings: Settings, stop: threading.Event) -> None:
     sweep = Sweep(runner, lanes)
     sweep.begin()
     prompts = max(2, settings.worker.threads // 2)
-    lanes.start({"prompts": prompts, "media": max(2, settings.worker.threads - prompts), "webhooks": _WEBHOOK_THREADS})
+    lanes.start({"prompts": prompts, "media": max(2, settings.worker.threads - prompts), "webhooks": deliveries.THREADS})
     payments = Payments(house)
     rounds = (
         (settings.worker.sweep_s, sweep.once),
