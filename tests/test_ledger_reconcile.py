@@ -1,12 +1,14 @@
 """Reconcile: a whole ledger is said to be whole, and each sort of damage is found and named."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from appliance import clock
-from appliance.billing import ledger, reconcile
+from appliance import audit, clock
+from appliance.billing import alerts, ledger, reconcile
 from appliance.billing.ledger import EntryType
+from appliance.billing.reconcile import Nightly
 from appliance.database import Connection
 from appliance.house import House
 from tests.cast import Person
@@ -70,7 +72,11 @@ def test_an_empty_ledger_is_whole(house: House) -> None:
             "UPDATE ledger SET org_id = (SELECT id FROM organisation WHERE name = 'C') WHERE seq = 5",
             "entry of another's job",
         ),
-        ("DELETE FROM job WHERE status = 'completed'", "charge without its job"),
+        (
+            "INSERT INTO ledger SELECT 99, 'x', org_id, type, 0, 9200, 'job', 'nothing', 'nothing', modality, 'd', "
+            "created_at + 60000 FROM ledger WHERE seq = 3",
+            "charge without its job",
+        ),
     ],
 )
 def test_each_sort_of_damage_is_found_and_named(house: House, busy: list[str], statement: str, sort: str) -> None:
@@ -81,26 +87,73 @@ def test_each_sort_of_damage_is_found_and_named(house: House, busy: list[str], s
     assert any(fault.sort == sort and fault.message and fault.subject for fault in report.evidence)
 
 
-def test_jobs_that_were_purged_are_counted_and_no_fault(house: House, busy: list[str]) -> None:
-    def purge(conn: Connection) -> None:
-        conn.execute("DELETE FROM job WHERE status = 'completed'")
-        conn.execute(
-            "INSERT OR REPLACE INTO retention_run VALUES ('jobs', ?, 1, ?, 1)", (clock.now_ms(), clock.now_ms())
-        )
-
-    house.db.write(purge)
+def test_jobs_that_retention_took_are_counted_and_no_fault(house: House, busy: list[str]) -> None:
+    done, failed, *_ = busy
+    house.db.write(
+        lambda conn: conn.execute("UPDATE job SET completed_at = completed_at + 60000 WHERE id = ?", (failed,))
+    )
+    house.db.write(lambda conn: conn.execute("DELETE FROM job WHERE id = ?", (done,)))
     report = reconcile.check(house.db.reader())
     assert (report.is_whole, report.purged_jobs) == (True, 1)
 
 
+@pytest.mark.parametrize(
+    ("action", "subject", "is_whole"),
+    [
+        ("job.erased", "{job}", True),
+        ("job.erased", "another", False),
+        ("jobs.erased", "A", True),
+        ("organisation.erased", "A", True),
+        ("key.revoked", "{job}", False),
+    ],
+)
+def test_jobs_that_were_erased_by_hand_are_no_fault(
+    house: House, alice: Person, busy: list[str], action: str, subject: str, is_whole: bool
+) -> None:
+    def erase(conn: Connection) -> None:
+        conn.execute("UPDATE job SET completed_at = created_at - 60000 WHERE id = ?", (busy[1],))
+        conn.execute("DELETE FROM job WHERE id = ?", (busy[0],))
+        audit.record(conn, "operator:test", action, subject.format(job=busy[0]), org_id=alice.org_id, reason="r")
+
+    house.db.write(erase)
+    assert reconcile.check(house.db.reader()).is_whole is is_whole
+
+
 def test_many_faults_are_counted_and_some_are_shown(house: House, alice: Person) -> None:
+    finish(house, accept(house, alice))
+
     def fill(conn: Connection) -> None:
         for n in range(150):
             ledger.post(
-                conn, alice.org_id, EntryType.CHARGE, -1, source=("job", str(n)), description="d", now=clock.now_ms()
+                conn,
+                alice.org_id,
+                EntryType.CHARGE,
+                -1,
+                source=("job", str(n)),
+                description="d",
+                now=clock.now_ms() + 60_000,
             )
 
     house.db.write(fill)
     report = reconcile.check(house.db.reader())
     assert report.faults == {"charge without its job": 150}
     assert len(report.evidence) == reconcile.MOST_EVIDENCE
+
+
+def test_a_person_is_told_once_a_day_that_the_ledger_is_not_whole(house: House, busy: list[str]) -> None:
+    moments = [datetime(2026, 11, day, hour, tzinfo=UTC) for day, hour in ((21, 2), (21, 3), (21, 15), (22, 3))]
+    nightly = Nightly(house, now=iter(moments).__next__)
+    damage(house, "UPDATE ledger SET balance_micros = balance_micros + 1 WHERE seq = 4")
+    told: list[int] = []
+    for _ in moments:
+        nightly.once()
+        told.append(len(alerts.open_(house.db.reader())))
+    assert told == [0, 1, 1, 2]
+    alert = alerts.open_(house.db.reader())[-1]
+    assert (alert.kind, alert.subject) == ("ledger_not_whole", "2026-11-21")
+    assert "broken chain (2)" in alert.message
+
+
+def test_nobody_is_told_of_a_whole_ledger(house: House, busy: list[str]) -> None:
+    Nightly(house, now=lambda: datetime(2026, 11, 21, 4, 0, tzinfo=UTC)).once()
+    assert alerts.open_(house.db.reader()) == []

@@ -3,9 +3,22 @@
 Reads all of it; nothing is changed. In one transaction, so that what is compared is of one moment.
 """
 
+import logging
+from collections.abc import Callable
+from datetime import date, datetime
+
 import msgspec
 
+from appliance import clock
+from appliance.billing import alerts
 from appliance.database import Connection
+from appliance.house import House
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1800.0
+"""How often Nightly is to be asked."""
+_QUIET_HOUR = 3  # UTC
 
 MOST_EVIDENCE = 100
 """Faults of one sort that are listed; all of them are counted."""
@@ -95,14 +108,19 @@ _CHECKS = {
         JOIN job ON job.id = ledger.job_id
         WHERE job.org_id <> ledger.org_id
     """,
-    # What was made before jobs were last purged or erased may have been of a job that went then.
+    # Retention takes closed jobs in the order of their end, so what is missing and younger than the end of the oldest
+    # that is there was never taken by it; what is erased by hand stands in the audit log.
     "charge without its job": """
         SELECT charge.org_id, charge.source_id AS subject, 'charged for no job' AS message
         FROM ledger AS charge
         WHERE charge.source_type IN ('job', 'gpu')
-            AND charge.created_at > (SELECT ifnull(max(removed_at), 0) FROM retention_run)
-            AND charge.created_at > (SELECT ifnull(max(at), 0) FROM audit WHERE action LIKE 'erase.%')
+            AND charge.created_at > (SELECT ifnull(min(completed_at), 9e18) FROM job WHERE completed_at IS NOT NULL)
             AND NOT EXISTS (SELECT 1 FROM job WHERE job.id = charge.source_id)
+            AND NOT EXISTS (SELECT 1 FROM audit WHERE subject = charge.source_id AND action = 'job.erased')
+            AND NOT EXISTS (
+                SELECT 1 FROM audit
+                WHERE action IN ('jobs.erased', 'organisation.erased') AND at >= charge.created_at
+                    AND (org_id IS NULL OR org_id = charge.org_id))
     """,
 }
 """Sort of fault → what finds it."""
@@ -115,6 +133,30 @@ def check(conn: Connection) -> Report:
         return _check(conn)
     finally:
         conn.execute("COMMIT")
+
+
+class Nightly:
+    """`check`, once a day and process; a person is told when the ledger is not whole."""
+
+    def __init__(self, house: House, now: Callable[[], datetime] = clock.now) -> None:
+        self._house = house
+        self._now = now
+        self._done: date | None = None
+
+    def once(self) -> None:
+        now = self._now()
+        if now.hour < _QUIET_HOUR or self._done == now.date():
+            return
+        report = check(self._house.db.reader())
+        self._done = now.date()
+        if report.is_whole:
+            log.info("ledger reconciled", extra={"entries": report.entries})
+            return
+        log.error("the ledger is not whole", extra={"faults": report.faults})
+        found = ", ".join(f"{sort} ({count})" for sort, count in report.faults.items())
+        message = f"The ledger is not whole: {found}. See: customhouse billing reconcile"
+        subject, at = now.date().isoformat(), int(now.timestamp() * 1000)
+        self._house.db.write(lambda conn: alerts.raise_(conn, "ledger_not_whole", subject, message, at))
 
 
 def _check(conn: Connection) -> Report:
