@@ -11,6 +11,7 @@ import msgspec
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
+from litestar.openapi.spec import OpenAPIType
 
 from appliance.accounts.keys import Caller
 from appliance.api import form, operators, query
@@ -41,13 +42,18 @@ class Operator(msgspec.Struct, frozen=True):
 Asked = Request[Operator | Caller, Any, Any]
 
 REASON = Field("reason", "Why; kept in the audit log.", longest=_REASON_LENGTH)
-REQUIRED_REASON = msgspec.structs.replace(REASON, is_required=True)
+REQUIRED_REASON = msgspec.structs.replace(REASON, is_required=True, shortest=1, pattern=r"\S")
 
 
 def administered(entry: Entry) -> dict[str, Any]:
     """The arguments of a route's decorator, as `operation` gives them, with this surface's guard, tag and scope."""
+    optional = [
+        msgspec.structs.replace(field, is_nullable=True) if not field.is_required and field.shape is None else field
+        for field in entry.fields
+    ]
     entry = msgspec.structs.replace(
         entry,
+        fields=tuple(optional),
         tag="Admin",
         scope=SCOPE,
         errors=tuple(dict.fromkeys((*entry.errors, "NOT_FOUND"))),
@@ -113,15 +119,17 @@ def maybe_string(members: dict[str, Any], name: str) -> str | None:
 
 
 def whole(members: dict[str, Any], name: str) -> int | None:
-    """A whole number, or None for null. Raises InvalidRequest."""
+    """A whole number, or None for null; 60.0 is one, as JSON has a single kind of number. Raises InvalidRequest."""
     value = members[name]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         raise refused(name, "must be a whole number or null")
     return value
 
 
-LIMIT = Field("limit", "How many to answer, 1 to 100.", pattern="^[0-9]{1,3}$", default="50")
-OFFSET = Field("offset", "How many to pass over.", pattern="^[0-9]{1,9}$", default="0")
+LIMIT = Field("limit", "How many to answer.", kind=OpenAPIType.INTEGER, least=1, most=100, default=50)
+OFFSET = Field("offset", "How many to pass over.", kind=OpenAPIType.INTEGER, least=0, most=999_999_999, default=0)
 
 
 def paging(request: Asked) -> tuple[int, int]:

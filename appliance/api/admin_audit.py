@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from litestar import get
+from litestar.openapi.spec import OpenAPIType
 
 from appliance import audit, clock
 from appliance.api import admin, query
@@ -54,12 +55,12 @@ LIST = Entry(
     ),
     answer=Answer(200, AuditBody, "The lines.", {"a ban": {"lines": [_LINE], "next_cursor": None}}),
     query=(
-        msgspec.structs.replace(admin.LIMIT, description="How many to answer, 1 to 500.", default="50"),
-        Field("cursor", "The `next_cursor` of the page before.", pattern="^[0-9]{1,15}$"),
-        Field("actor", "Who: key:PREFIX or operator:NAME.", longest=200),
-        Field("action", "What was done, e.g. organisation.changed.", longest=200),
-        Field("subject", "To what: an id, a slug, a key's prefix.", longest=200),
-        Field("client_id", "Whom it concerned.", longest=200),
+        msgspec.structs.replace(admin.LIMIT, most=500),
+        Field("cursor", "The `next_cursor` of the page before.", kind=OpenAPIType.INTEGER, least=1, most=1e15),
+        Field("actor", "Who: key:PREFIX or operator:NAME."),
+        Field("action", "What was done, e.g. organisation.changed."),
+        Field("subject", "To what: an id, a slug, a key's prefix."),
+        Field("client_id", "Whom it concerned."),
         Field("from", "From this moment on, ISO 8601.", format="date-time"),
         Field("to", "Before this moment, ISO 8601.", format="date-time"),
     ),

@@ -58,6 +58,7 @@ _KEY: dict[str, Any] = {
     "rotated_from": None,
 }
 _NEW = {"key": "stars_…", **_KEY}
+_Scope = Annotated[str, msgspec.Meta(extra_json_schema={"enum": [*scopes.ALL]})]
 _LONGEST_GRACE_S = 31_536_000  # a year
 _WRITES = ("INVALID_REQUEST", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA")
 _NO_CLIENT = {"NOT_FOUND": "There is no such organisation"}
@@ -81,7 +82,7 @@ CREATE = Entry(
     messages=_NO_CLIENT,
     fields=(
         Field("name", "What it is for.", is_required=True, shortest=1, longest=200),
-        Field("scopes", f"What it may do, of: {', '.join(scopes.ALL)}.", shape=list[str]),
+        Field("scopes", f"What it may do, of: {', '.join(scopes.ALL)}.", shape=list[_Scope]),
         Field("surface", "Whose key it looks like.", choices=tuple(scopes.DEFAULT), default="stars"),
         Field("environment", "Shown in an OmniMod key.", choices=("live", "test"), default="live"),
         Field("expires_at", "Refused from then on; null: never.", format="date-time", is_nullable=True),

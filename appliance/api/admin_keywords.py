@@ -52,7 +52,10 @@ _TAKEN = {"CONFLICT": "The blocklist has 'mildterm' (word) already"}
 _UNKNOWN = {"NOT_FOUND": "There is no such keyword"}
 _MATCH = Field("match", "word: standing alone. substring: inside words too.", choices=("word", "substring"))
 _CATEGORY = Field(
-    "category", "What the term is about, e.g. underage; shown to administrators.", is_nullable=True, longest=40
+    "category",
+    "What the term is about, e.g. underage; shown to administrators.",
+    is_nullable=True,
+    pattern="^[a-z][a-z0-9_/-]{0,39}$",
 )
 
 LIST = Entry(
@@ -99,6 +102,7 @@ CHANGE = Entry(
     errors=("INVALID_REQUEST", "CONFLICT", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA"),
     messages={**_TAKEN, **_UNKNOWN},
     fields=(Field("enabled", "false: not looked for.", kind=OpenAPIType.BOOLEAN), _MATCH, _CATEGORY, REASON),
+    is_body_optional=True,
     examples={"disable": {"enabled": False}},
 )
 REMOVE = Entry(

@@ -68,11 +68,16 @@ _SETTABLE = (
         "burst_per_second", "0: none. null: as the settings say.", kind=_INTEGER, least=0, most=1e6, is_nullable=True
     ),
     Field("charge_method", "How use is charged.", choices=_METHODS),
-    Field("prompt_usd", "Price of a prompt under per_job.", kind=_NUMBER, least=0),
-    Field("image_usd", "Price of an image under per_job.", kind=_NUMBER, least=0),
-    Field("video_usd", "Price of a video under per_job.", kind=_NUMBER, least=0),
-    Field("gpu_second_usd", "Price of a GPU second under gpu_time.", kind=_NUMBER, least=0),
-    Field("stripe_price", "What a subscription to it is sold as at Stripe.", is_nullable=True, pattern="^price_"),
+    Field("prompt_usd", "Price of a prompt under per_job.", kind=_NUMBER, least=0, most=1e9),
+    Field("image_usd", "Price of an image under per_job.", kind=_NUMBER, least=0, most=1e9),
+    Field("video_usd", "Price of a video under per_job.", kind=_NUMBER, least=0, most=1e9),
+    Field("gpu_second_usd", "Price of a GPU second under gpu_time.", kind=_NUMBER, least=0, most=1e9),
+    Field(
+        "stripe_price",
+        "What a subscription to it is sold as at Stripe.",
+        is_nullable=True,
+        pattern="^price_[A-Za-z0-9_]{1,250}$",
+    ),
     Field("is_hidden", "Not offered to subscribe to.", kind=_YES_OR_NO),
 )
 

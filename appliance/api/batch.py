@@ -141,6 +141,7 @@ SUBMIT = Entry(
             longest=submission.URL_CHARACTERS,
             format="uri",
             is_nullable=True,
+            may_be_empty=True,
         ),
     ),
     examples={"two": {"items": [{"key": "comment-17", "text": "Hello"}, {"key": "comment-18", "text": "Good day"}]}},

@@ -66,8 +66,8 @@ def of_field(field: Field) -> Schema:
         pattern=f"^({listed})(,({listed}))*$" if listed else field.pattern,
         min_length=field.shortest,
         max_length=field.longest,
-        minimum=field.least,
-        maximum=field.most,
+        minimum=_number(field.least, field.kind),
+        maximum=_number(field.most, field.kind),
         default=field.default,
         content_media_type="application/octet-stream" if field.is_file else None,
     )
@@ -88,6 +88,10 @@ def of_fields(fields: list[Field], either: tuple[str, ...] = (), *, is_closed: b
         one_of=[Schema(required=[name]) for name in there] if len(there) > 1 else None,
         additional_properties=False if is_closed else None,
     )
+
+
+def _number(bound: float | None, kind: OpenAPIType) -> float | None:
+    return int(bound) if bound is not None and kind is OpenAPIType.INTEGER else bound
 
 
 def of_type(kind: Any) -> Schema:
