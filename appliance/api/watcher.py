@@ -84,14 +84,15 @@ class Watcher:
                 self._fresh |= fresh
                 log.warning("progress not read; it is tried again", exc_info=True)
                 moved = []
-            for standing in moved:
-                for queue in self._watched.get(standing.job_id, ()):
+            for job_id, standing in moved:
+                for queue in self._watched.get(job_id, ()):
                     queue.put_nowait(standing)
             await asyncio.sleep(self._every_s)
         self._task = None
 
-    def _moved(self, job_ids: list[str], fresh: set[str]) -> list[Standing]:
-        """The watched jobs that are not as they were at the last look, and the fresh ones as they are."""
+    def _moved(self, job_ids: list[str], fresh: set[str]) -> list[tuple[str, Standing | None]]:
+        """The watched jobs that are not as they were at the last look, and the fresh ones as they are; None for
+        one that was erased."""
         if self._conn is None:
             self._conn = database.connect(self._path)
         (version,) = self._conn.execute("PRAGMA data_version").fetchone()
@@ -107,7 +108,11 @@ class Watcher:
         self._version = version
         now = {row["id"]: _standing(row["id"], row["kind"], row["status"], row["total"], row["done"]) for row in found}
         before, self._known = self._known, now
-        return [standing for job_id, standing in now.items() if job_id in fresh or before.get(job_id) != standing]
+        return [
+            (job_id, now.get(job_id))
+            for job_id in job_ids
+            if job_id in fresh or job_id not in now or before.get(job_id) != now[job_id]
+        ]
 
 
 def _standing(job_id: str, kind: str, status: str, total: int, done: int) -> Standing:

@@ -22,6 +22,14 @@ from appliance.work.erase import Report, Scope
 @click.option("--reason", help="Why, for the audit log. Needed, but with --dry-run.")
 @click.option("--dry-run", is_flag=True, help="Only say how much would go.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--patience",
+    "patience_s",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait for readers of the write-ahead log.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def erase(
     job_id: str | None,
@@ -30,6 +38,7 @@ def erase(
     reason: str | None,
     dry_run: bool,
     yes: bool,
+    patience_s: float,
     as_json: bool,
 ) -> None:
     """Remove content and rows for good, and look through the files whether they are gone.
@@ -55,7 +64,7 @@ def erase(
             word = job_id or org or "erase"
             if click.prompt(f"This cannot be undone. Type {word} to go on", err=True) != word:
                 raise Misconfigured("nothing was erased")
-        report = work.erase(house, scope, actor=audit.operator(), reason=(reason or "").strip())
+        report = work.erase(house, scope, actor=audit.operator(), reason=(reason or "").strip(), patience_s=patience_s)
     finally:
         house.close()
     if as_json:

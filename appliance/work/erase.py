@@ -8,7 +8,7 @@ hold no content.
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -40,7 +40,6 @@ STAYS = frozenset(
 
 _JOBS = 50
 _MOST = 200
-_SETTLE_S = 30.0
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -107,8 +106,7 @@ def erase(
     *,
     actor: str,
     reason: str,
-    settle_s: float = _SETTLE_S,
-    progress: Callable[[int], None] = lambda _: None,
+    patience_s: float = 30.0,
 ) -> Report:
     """Remove all of it and look whether it is gone. An open job is ended first, as failed, and given back what it
     cost. May be run again after it was killed. Raises JobNotFound."""
@@ -126,11 +124,10 @@ def erase(
     removed: dict[str, int] = dict.fromkeys(("job", "child", "delivery", "media"), 0)
     while job_ids := _some_jobs(house.db.reader(), scope):
         _erase_jobs(house, job_ids, gone, removed)
-        progress(removed["job"])
     if scope.organisation is not None and scope.is_whole_organisation:
         _erase_organisation(house, scope.organisation, removed, actor, reason)
     retention.reclaim(house)
-    is_log_empty = database.empty_log(house.db.path, settle_s)
+    is_log_empty = database.empty_log(house.db.path, patience_s)
     report = _prove(house, gone, removed, is_log_empty)
     facts = msgspec.to_builtins(report)
     house.db.write(lambda conn: audit.record(conn, actor, "erase.looked", scope.subject, org_id=org_id, **facts))
