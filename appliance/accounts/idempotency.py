@@ -18,6 +18,7 @@ class Ask(msgspec.Struct, frozen=True):
     """A request that named a key."""
 
     org_id: str
+    """Empty for the operators."""
     route: str
     key: str
     fingerprint: bytes

@@ -28,7 +28,6 @@ from litestar import Request, Response
 from appliance import clock
 from appliance.accounts import idempotency as rows
 from appliance.accounts.idempotency import Ask, Kept
-from appliance.accounts.keys import Caller
 from appliance.api.door import Door, door
 from appliance.database import Connection
 from appliance.errors import IdempotencyKeyReused, InvalidRequest, Refusal
@@ -39,7 +38,8 @@ _LONG = 100_000  # bytes of a body whose fingerprint is taken in a thread: 10 MB
 
 B = TypeVar("B")
 
-AnyRequest = Request[Caller, Any, Any]
+AnyRequest = Request[Any, Any, Any]
+"""Of a key's owner, or of an operator, who has no organisation."""
 
 
 class Asked:
@@ -116,11 +116,12 @@ async def _ask(request: AnyRequest, given: Mapping[str, object], file: bytes) ->
             details=[{"field": "Idempotency-Key", "issue": "not a usable key"}],
         )
     route = str(request.scope["path_template"])
-    said = [request.user.org_id, route, request.path_params, request.scope["query_string"], given, file]
+    org_id = request.user.org_id or ""
+    said = [org_id, route, request.path_params, request.scope["query_string"], given, file]
     is_long = any(isinstance(value, str) and len(value) > _LONG for value in given.values())
     pepper = door(request).house.pepper
     mark = await asyncio.to_thread(_fingerprint, pepper, said) if is_long else _fingerprint(pepper, said)
-    return Ask(request.user.org_id, route, key, mark)
+    return Ask(org_id, route, key, mark)
 
 
 def _fingerprint(pepper: bytes, said: list[Any]) -> bytes:
