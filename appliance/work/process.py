@@ -8,6 +8,7 @@ import threading
 from functools import partial
 
 from appliance import notify
+from appliance.billing import reconcile
 from appliance.billing.sync import SOON_S
 from appliance.errors import Misconfigured
 from appliance.house import House
@@ -90,7 +91,9 @@ def _run(hands: Hands, settings: Settings, stop: threading.Event) -> None:
     sweep = Sweep(runner, lanes)
     sweep.begin()
     prompts = max(2, settings.worker.threads // 2)
-    lanes.start({"prompts": prompts, "media": max(2, settings.worker.threads - prompts), "webhooks": deliveries.THREADS})
+    lanes.start(
+        {"prompts": prompts, "media": max(2, settings.worker.threads - prompts), "webhooks": deliveries.THREADS}
+    )
     payments = Payments(house)
     rounds = (
         (settings.worker.sweep_s, sweep.once),
@@ -98,6 +101,7 @@ def _run(hands: Hands, settings: Settings, stop: threading.Event) -> None:
         (_MEDIA_SWEEP_S, sweep.media),
         (SOON_S, payments.sync),
         (EVERY_S, payments.charge),
+        (reconcile.LOOK_S, reconcile.Nightly(house).once),
         (settings.retention.every_s, partial(retention.run, house, stop.wait)),
     )
     for seconds, act in rounds:
