@@ -12,11 +12,11 @@ from functools import partial
 
 import msgspec
 
-from appliance import audit, clock, database
+from appliance import clock, database
 from appliance.accounts import idempotency
 from appliance.database import Connection
 from appliance.house import House
-from appliance.jobs import content, removal
+from appliance.jobs import content, removal, usage
 from appliance.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,6 @@ _HOUR_MS = 3_600_000
 _MOST = 200
 """Rows a transaction: 1 to 5 ms."""
 _LOG_PATIENCE_S = 2.0  # for readers, a round; the next one tries again
-_AUDIT_EVERY_MS = DAY_MS // 2
 
 Step = Callable[[Connection, Settings, int, int], int]
 Count = Callable[[Connection, Settings, int], int]
@@ -159,10 +158,6 @@ def _end(conn: Connection, removed: dict[str, int]) -> None:
     now = clock.now_ms()
     for name, count in removed.items():
         _ran(conn, name, count, now)
-    if removed.get("jobs"):
-        (said,) = conn.execute("SELECT ifnull(max(at), 0) FROM audit WHERE action = 'jobs.purged'").fetchone()
-        if now - said > _AUDIT_EVERY_MS:  # so that billing/reconcile.py knows where jobs may be missing
-            audit.record(conn, "system:retention", "jobs.purged", "retention", jobs=removed["jobs"])
 
 
 # --- what goes -------------------------------------------------------------------------------------------------------
@@ -177,9 +172,9 @@ _DELIVERIES_DUE = "FROM delivery WHERE finished_at IS NOT NULL AND finished_at <
 _JOBS_DUE = "FROM job WHERE has_trace = 0 AND completed_at IS NOT NULL AND completed_at <= :before"
 
 
-def _ids(conn: Connection, due: str, named: dict[str, int], most: int) -> list[str]:
+def _ids(conn: Connection, due: str, named: dict[str, int], most: int, order: str = "completed_at") -> list[str]:
     table = "delivery" if due is _DELIVERIES_DUE else "job"
-    rows = conn.execute(f"SELECT {table}.id {due} LIMIT :most", {**named, "most": most})  # all ours
+    rows = conn.execute(f"SELECT {table}.id {due} ORDER BY {order} LIMIT :most", {**named, "most": most})
     return [row["id"] for row in rows]
 
 
@@ -192,7 +187,7 @@ def _inputs_named(settings: Settings, now: int) -> dict[str, int]:
 
 
 def _empty_inputs(conn: Connection, settings: Settings, now: int, most: int) -> int:
-    return content.empty(conn, _ids(conn, _INPUTS_DUE, _inputs_named(settings, now), most))
+    return content.empty(conn, _ids(conn, _INPUTS_DUE, _inputs_named(settings, now), most, "organisation.id"))
 
 
 def _inputs_due(conn: Connection, settings: Settings, now: int) -> int:
@@ -222,7 +217,8 @@ def _deliveries_before(settings: Settings, now: int) -> dict[str, int]:
 
 
 def _remove_deliveries(conn: Connection, settings: Settings, now: int, most: int) -> int:
-    return removal.deliveries(conn, _ids(conn, _DELIVERIES_DUE, _deliveries_before(settings, now), most // 2), most)
+    some = _ids(conn, _DELIVERIES_DUE, _deliveries_before(settings, now), most // 2, "finished_at")
+    return removal.deliveries(conn, some, most)
 
 
 def _deliveries_due(conn: Connection, settings: Settings, now: int) -> int:
@@ -253,6 +249,14 @@ def _idempotency_due(conn: Connection, settings: Settings, now: int) -> int:
     return _number(conn, "FROM idempotency WHERE created_at < :before", {"before": before})
 
 
+def _purge_minutes(conn: Connection, settings: Settings, now: int, most: int) -> int:
+    return usage.purge_minutes(conn, now - usage.MINUTES_KEPT, most)
+
+
+def _minutes_due(conn: Connection, settings: Settings, now: int) -> int:
+    return _number(conn, "FROM usage WHERE step = 60000 AND at < :before", {"before": now - usage.MINUTES_KEPT})
+
+
 PURGES = (
     Purge("prompts", "what was submitted", lambda s: s.retention.prompts_days * DAY_MS, _empty_inputs, _inputs_due),
     Purge("traces", "what checks found", lambda s: s.retention.traces_days * DAY_MS, _remove_traces, _traces_due),
@@ -271,5 +275,6 @@ PURGES = (
         _purge_idempotency,
         _idempotency_due,
     ),
+    Purge("minutes", "use by the minute; the hours stay", lambda s: usage.MINUTES_KEPT, _purge_minutes, _minutes_due),
 )
 """In this order: a job goes after what hangs on it."""
