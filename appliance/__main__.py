@@ -17,6 +17,7 @@ COMMANDS = {
     "infer": ("appliance.commands.processes:infer", "Run the model process."),
     "demo": ("appliance.commands.demo:demo", "Screen real prompts, photographs and a clip; print what came of it."),
     "moderate": ("appliance.commands.moderate:moderate", "Screen one text, image or video."),
+    "jobs": ("appliance.commands.jobs:jobs", "Why a job came out as it did."),
     "keys": ("appliance.commands.keys:keys", "Create, list, rotate and revoke API keys."),
     "models": ("appliance.commands.models:models", "List, fetch, verify, import and remove models."),
     "categories": ("appliance.commands.categories:categories", "What is screened, and what answers it."),

@@ -11,9 +11,11 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from litestar.testing import TestClient
 from msgspec.structs import replace
 
+from appliance.__main__ import root
 from appliance.accounts.custom import THRESHOLD
 from appliance.database import Connection
 from appliance.house import House
@@ -218,6 +220,15 @@ def test_an_old_verdict_names_the_question_that_made_it_whatever_became_of_the_c
     job = rows.job(box.house.db.reader(), later["job_id"])
     assert job is not None
     assert [one.name for one in explain.questions(job)] == ["custom:dogs@4"]  # 2 was changed, 3 removed
+    assert later["custom_versions"] == {"dogs": 4}
+    assert box.send("get", f"/api/v1/job/{submitted}").json()["custom_versions"] == {"dogs": 1}
+    env = {"CUSTOMHOUSE_HOME": str(box.settings.home)}
+    shown = CliRunner(env=env).invoke(root, ["jobs", "show", submitted], catch_exceptions=False).output
+    assert "asked        custom:dogs@1: Is there a dog?" in shown
+    assert "custom:dogs: eyes custom:dogs 1.000 ≥ 0.5 (cpu" in shown
+    told = CliRunner(env=env).invoke(root, ["jobs", "show", submitted, "--json"], catch_exceptions=False).output
+    assert json.loads(told)["asked"] == [{"name": "custom:dogs@1", "question": "Is there a dog?"}]
+    assert json.loads(told)["decided_by"]["version"] == 1
 
 
 # --- tried -----------------------------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ JobStatus = Annotated[str, BodyKwarg(schema_extra={"enum": [status.value for sta
 
 
 class JobBody(msgspec.Struct, frozen=True, kw_only=True):
-    """A job. `reason` is there only when it is prohibited, `error_code` only when it failed."""
+    """A job. `reason` is there only when it is prohibited, `error_code` only when it failed. `custom_versions` says in
+    which version each custom category was asked."""
 
     job_id: Uuid
     type: JobType
@@ -39,6 +40,7 @@ class JobBody(msgspec.Struct, frozen=True, kw_only=True):
     api_key_name: str | msgspec.UnsetType = msgspec.UNSET
     batch_id: Uuid | msgspec.UnsetType = msgspec.UNSET
     batch_key: str | msgspec.UnsetType = msgspec.UNSET
+    custom_versions: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
 
 
 _PASSED: dict[str, Any] = {
@@ -126,6 +128,7 @@ def body(conn: Connection, job: JobRow, expose_reasons: bool) -> JobBody:
         api_key_name=key_name or msgspec.UNSET,
         batch_id=job.batch_id or msgspec.UNSET,
         batch_key=job.batch_key or msgspec.UNSET,
+        custom_versions=job.plan.versions or msgspec.UNSET,
     )
 
 

@@ -1,0 +1,71 @@
+"""`customhouse jobs`: why a job came out as it did: what it was asked, in which words, and what answered."""
+
+import json
+from typing import Any
+
+import click
+import msgspec
+
+from appliance import clock, settings
+from appliance.errors import NotFound
+from appliance.house import House
+from appliance.jobs import explain, rows
+from appliance.jobs.job import Status
+from appliance.jobs.rows import Child, JobRow
+
+
+@click.group()
+def jobs() -> None:
+    """Jobs: show one, its checks and what decided."""
+
+
+@jobs.command()
+@click.argument("job_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def show(job_id: str, as_json: bool) -> None:
+    """Show the job with this ID: its verdict, what decided, the custom questions as they stood when it was submitted,
+    and every check with its scores. Nothing that was submitted is shown."""
+    house = House(settings.load())
+    conn = house.db.reader()
+    job = rows.job(conn, job_id)
+    children = rows.children_of(conn, job_id)
+    house.close()
+    if job is None:
+        raise NotFound(f"There is no job {job_id!r}; it may have been removed (customhouse retention)")
+    if as_json:
+        click.echo(json.dumps(_shown(job, children), indent=2, ensure_ascii=False))
+        return
+    click.echo(f"{job.id}  {job.kind.wire}  {job.status}  {_verdict(job)}")
+    click.echo(f"decided by   {explain.why(job, children)}")
+    for question in explain.questions(job):
+        click.echo(f"asked        {question.name}: {question.question}")
+    for child in children:
+        at = "" if child.at_ms is None else f" at {child.at_ms / 1000:.1f} s"
+        click.echo(f"{child.status:<12} {child.kind} {child.subject}{at}".rstrip())
+        for score in child.finding.scores if child.finding else []:
+            sign = "≥" if score.is_over else "<"
+            click.echo(
+                f"{'':<12}   {score.category}: {score.model} {score.label} {score.score:.3f} {sign} "
+                f"{score.threshold:g} ({score.device}, {score.ms:.0f} ms, weights {score.digest})"
+            )
+        if child.error_code is not None:
+            click.echo(f"{'':<12}   {child.error_code}: {child.error}")
+
+
+def _verdict(job: JobRow) -> str:
+    if job.status is not Status.COMPLETED:
+        return "no verdict"
+    return "prohibited" if job.is_prohibited else "not prohibited"
+
+
+def _shown(job: JobRow, children: list[Child]) -> dict[str, Any]:
+    times = {
+        name: None if (at := getattr(job, name)) is None else clock.rfc3339(at)
+        for name in ("created_at", "started_at", "completed_at")
+    }
+    return {
+        "job": {**msgspec.to_builtins(job), **times},
+        "decided_by": msgspec.to_builtins(explain.why(job, children)),
+        "asked": msgspec.to_builtins(explain.questions(job)),
+        "checks": msgspec.to_builtins(children),
+    }
