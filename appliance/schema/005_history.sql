@@ -150,7 +150,8 @@ CREATE VIEW job_yield AS
     FROM job, (SELECT 60000 AS step UNION ALL SELECT 3600000)
     WHERE status IN ('completed', 'failed');
 CREATE VIEW job_yield_custom AS
-    SELECT seq, org_id, created_at - created_at % 3600000 AS at, each.key AS slug, each.value IS 1 AS is_true
+    SELECT seq, org_id, created_at - created_at % 3600000 AS at, each.key AS slug,
+        is_prohibited IS 1 AND each.value IS 1 AS is_true
     FROM job, json_each(categories, '$.custom') AS each
     WHERE status = 'completed';
 
