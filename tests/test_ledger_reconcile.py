@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from appliance import audit, clock
+from appliance.accounts.plans import ChargeMethod
 from appliance.billing import alerts, ledger, reconcile
 from appliance.billing.ledger import EntryType
 from appliance.billing.reconcile import Nightly
 from appliance.database import Connection
 from appliance.house import House
+from appliance.jobs.job import Finding
 from tests.cast import Person
 from tests.test_ledger import accept, charge, credit, finish
 
@@ -60,6 +62,12 @@ def test_an_empty_ledger_is_whole(house: House) -> None:
         ("DELETE FROM ledger WHERE source_type = 'job' AND seq = 3", "broken chain"),
         ("UPDATE ledger SET amount_micros = 11000 WHERE seq = 1", "sum is not the balance"),
         ("UPDATE ledger SET amount_micros = 800 WHERE seq = 3", "wrong sign"),
+        ("UPDATE ledger SET source_id = 'x', job_id = 'x' WHERE seq = 3", "job without its charge"),
+        ("UPDATE ledger SET amount_micros = -900 WHERE seq = 3", "job without its charge"),
+        (
+            "UPDATE job SET gpu_second_micros = 1500, gpu_ms = 20 WHERE status = 'completed'",
+            "metered job without its charge",
+        ),
         (
             "INSERT INTO ledger SELECT 99, 'x', org_id, type, 0, 9200, 'gpu', source_id, job_id, modality, 'd', 0 "
             "FROM ledger WHERE seq = 3",
@@ -157,3 +165,14 @@ def test_a_person_is_told_once_a_day_that_the_ledger_is_not_whole(house: House, 
 def test_nobody_is_told_of_a_whole_ledger(house: House, busy: list[str]) -> None:
     Nightly(house, now=lambda: datetime(2026, 11, 21, 4, 0, tzinfo=UTC)).once()
     assert alerts.open_(house.db.reader()) == []
+
+
+def test_metered_jobs_of_every_end_reconcile(house: House, alice: Person) -> None:
+    charge(house, alice, ChargeMethod.GPU_TIME)
+    credit(house, alice, 10_000)
+    finish(house, accept(house, alice), Finding({"text": False}, spent_ms={"cuda:0": 12.3}))
+    finish(house, accept(house, alice), Finding({"text": False}))
+    finish(house, accept(house, alice), "PROVIDER_TIMEOUT")
+    accept(house, alice)
+    report = reconcile.check(house.db.reader())
+    assert (report.faults, report.charged_jobs) == ({}, 1)

@@ -4,6 +4,8 @@ Every entry is posted in the transaction of the rows that it is for, and once: i
 any two steps leaves neither a job without its charge nor a charge without its job.
 """
 
+import msgspec
+
 from appliance.accounts.plans import ChargeMethod, Terms
 from appliance.billing import ledger, money
 from appliance.billing.ledger import Entry, EntryType
@@ -15,6 +17,13 @@ CHARGED = "job"
 METERED = "gpu"
 GIVEN_BACK = "job_failed"
 """The source types of a job's entries; the source id is the job's."""
+
+
+class Agreed(msgspec.Struct, frozen=True):
+    """What a job costs, as it stood when it was accepted; kept with the job."""
+
+    job_micros: int | None = None
+    gpu_second_micros: int | None = None
 
 
 def must_pay(conn: Connection, settings: Settings, org_id: str, now: int) -> bool:
@@ -32,27 +41,32 @@ def check(conn: Connection, settings: Settings, terms: Terms, org_id: str, now: 
         raise _refusal(conn, org_id)
 
 
-def on_accept(conn: Connection, terms: Terms, org_id: str, job_id: str, modality: str, now: int) -> Entry | None:
+def agreed(terms: Terms, modality: str) -> Agreed:
+    """Under these terms, now."""
+    match terms.charge_method:
+        case ChargeMethod.PER_JOB:
+            return Agreed(job_micros=_price(terms, modality))
+        case ChargeMethod.GPU_TIME:
+            return Agreed(gpu_second_micros=terms.gpu_second_micros)
+        case ChargeMethod.NONE:
+            return Agreed()
+
+
+def on_accept(conn: Connection, agreed: Agreed, org_id: str, job_id: str, modality: str, now: int) -> Entry | None:
     """Charge the job at once, where a price a job is agreed on; None when nothing is charged now."""
-    price = _price(terms, modality) if terms.charge_method is ChargeMethod.PER_JOB else 0
-    if price == 0:
+    if not agreed.job_micros:
         return None
     return ledger.post(
         conn,
         org_id,
         EntryType.CHARGE,
-        -price,
+        -agreed.job_micros,
         source=(CHARGED, job_id),
         description=f"{modality.capitalize()} moderation",
         now=now,
         job_id=job_id,
         modality=modality,
     )
-
-
-def second_price(terms: Terms) -> int | None:
-    """What a GPU second of a job that is accepted now will cost, kept with the job; None when it is not metered."""
-    return terms.gpu_second_micros if terms.charge_method is ChargeMethod.GPU_TIME else None
 
 
 def on_complete(

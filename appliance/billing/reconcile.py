@@ -75,6 +75,21 @@ _CHECKS = {
         SELECT org_id, id AS subject, type || ' of ' || amount_micros AS message FROM ledger
         WHERE (type IN ('charge', 'stripe_refund') AND amount_micros > 0) OR (type = 'refund' AND amount_micros < 0)
     """,
+    "job without its charge": """
+        SELECT job.org_id, job.id AS subject, 'agreed ' || price_micros || ', charged '
+            || ifnull(-charge.amount_micros, 'nothing') AS message
+        FROM job
+        LEFT JOIN ledger AS charge ON charge.source_type = 'job' AND charge.source_id = job.id
+        WHERE job.price_micros > 0 AND ifnull(-charge.amount_micros, 0) <> job.price_micros
+    """,
+    "metered job without its charge": """
+        SELECT job.org_id, job.id AS subject, gpu_ms || ' ms at ' || gpu_second_micros || ' a second, charged '
+            || ifnull(-charge.amount_micros, 'nothing') AS message
+        FROM job
+        LEFT JOIN ledger AS charge ON charge.source_type = 'gpu' AND charge.source_id = job.id
+        WHERE job.gpu_second_micros > 0 AND ifnull(-charge.amount_micros, 0)
+            <> iif(job.status = 'completed', (gpu_ms * gpu_second_micros + 500) / 1000, 0)
+    """,
     "job charged twice": """
         SELECT metered.org_id, metered.source_id AS subject, 'charged as it was accepted and as it completed' AS message
         FROM ledger AS metered

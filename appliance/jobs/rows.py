@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from appliance.billing.charges import Agreed
 from appliance.database import Connection, Row
 from appliance.jobs.job import ChildKind, Finding, JobKind, Plan, Status, Submission
 from appliance.jobs.plan import Asked
@@ -110,18 +111,17 @@ def insert_job(
     sub: Submission,
     plan: Plan,
     total: int,
+    agreed: Agreed,
     now: int,
-    *,
-    gpu_second_micros: int | None = None,
 ) -> None:
     # past the content too: of a job that was erased, the emptied row stays (jobs/content.py)
     seq = conn.execute(
         """
         INSERT INTO job (seq, id, org_id, key_id, kind, origin, request_id, plan, webhook_url, batch_id, batch_key,
-            total, gpu_second_micros, created_at)
+            total, price_micros, gpu_second_micros, created_at)
         VALUES (1 + max(ifnull((SELECT max(seq) FROM job), 0), ifnull((SELECT max(seq) FROM job_content), 0)),
             :id, :org, :key, :kind, :origin, :request, :plan, :webhook, :batch, :batch_key, :total,
-            :second, :now)
+            :price, :second, :now)
         """,
         {
             "id": job_id,
@@ -135,7 +135,8 @@ def insert_job(
             "batch": sub.batch_id,
             "batch_key": sub.batch_key,
             "total": total,
-            "second": gpu_second_micros,
+            "price": agreed.job_micros,
+            "second": agreed.gpu_second_micros,
             "now": now,
         },
     ).lastrowid

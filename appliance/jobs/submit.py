@@ -38,9 +38,9 @@ def submit(conn: Connection, house: House, org_id: str, key_id: str | None, subm
     questions = plan.plan(ground.checks_off, own, prompts.now(conn))
     asked = plan.children(submission.kind, questions)
     total = 0 if submission.kind is JobKind.VIDEO else len(asked)
-    second_price = charges.second_price(ground.terms)
-    rows.insert_job(conn, job_id, org_id, key_id, submission, questions, total, now, gpu_second_micros=second_price)
-    charges.on_accept(conn, ground.terms, org_id, job_id, submission.kind.wire, now)
+    agreed = charges.agreed(ground.terms, submission.kind.wire)
+    rows.insert_job(conn, job_id, org_id, key_id, submission, questions, total, agreed, now)
+    charges.on_accept(conn, agreed, org_id, job_id, submission.kind.wire, now)
     if not asked:
         return advance.close_if_done(conn, house.settings, job_id, now)
     rows.insert_children(conn, job_id, asked, now)

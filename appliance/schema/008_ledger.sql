@@ -20,5 +20,6 @@ CREATE INDEX ledger_of_type ON ledger (org_id, type, seq DESC);
 CREATE TRIGGER ledger_not_changed BEFORE UPDATE ON ledger BEGIN SELECT raise(ABORT, 'the ledger is only ever added to'); END;
 CREATE TRIGGER ledger_not_removed BEFORE DELETE ON ledger BEGIN SELECT raise(ABORT, 'the ledger is only ever added to'); END;
 
--- The price of a GPU second as it stood when the job was accepted; NULL = the job is not metered.
+-- What a job costs, as it was agreed when it was accepted: flat, or for a second of a GPU; NULL = not charged so.
+ALTER TABLE job ADD COLUMN price_micros INTEGER;
 ALTER TABLE job ADD COLUMN gpu_second_micros INTEGER;
