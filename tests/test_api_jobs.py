@@ -31,6 +31,7 @@ def submit(client: Client, person: Person, kind: str = "prompt") -> str:
 def close(house: House, job_id: str, **end: Any) -> None:
     """Give the job an end, as the worker would."""
     given = {"is_prohibited": None, "categories": {"custom": {}}, "reason": None, "error_code": None, "error": None}
+    given |= {"gpu_ms": 0, "tokens": 0}
     house.db.write(lambda conn: rows.close(conn, job_id, **{**given, **end}, now=clock.now_ms()))
 
 

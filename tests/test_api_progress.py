@@ -71,7 +71,7 @@ def read(
 
 def close(house: House, job_id: str) -> None:
     end: dict[str, Any] = {"is_prohibited": False, "categories": {}, "reason": None, "error_code": None, "error": None}
-    house.db.write(lambda conn: rows.close(conn, job_id, **end, now=clock.now_ms()))
+    house.db.write(lambda conn: rows.close(conn, job_id, **end, gpu_ms=0, tokens=0, now=clock.now_ms()))
 
 
 def test_a_stream_begins_with_retry_id_and_event_in_the_contracts_words(house: House, standing: Standing) -> None:

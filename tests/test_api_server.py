@@ -144,6 +144,8 @@ def close(served: Served, job_id: str, error_code: str | None = None) -> None:
             reason=None,
             error_code=error_code,
             error=error_code,
+            gpu_ms=0,
+            tokens=0,
             now=clock.now_ms(),
         )
     )
