@@ -30,8 +30,9 @@ log = logging.getLogger(__name__)
 _OPERATOR = "customhouse.operator"  # an extension of the request's scope
 _RETRY_S = 1.0
 _IDLE_S = 75.0
-_HEAD_BYTES = 65_536
-_PIECE = 65_536
+_LINGER_S = 2.0
+_HEAD_BYTES = 32_768
+_PIECE = 16_384  # less than a head: only one that is not whole yet is found too long
 _PEER = struct.Struct("3i")  # pid, uid, gid
 
 
@@ -115,7 +116,7 @@ class _Conversation:
         self._reader = reader
         self._writer = writer
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES)
-        self._operator = _name_of(writer.get_extra_info("socket"))
+        self._operator = name_of(writer.get_extra_info("socket"))
 
     async def hold(self) -> None:
         """Until either side has enough."""
@@ -123,6 +124,7 @@ class _Conversation:
             while isinstance(request := await self._next(_IDLE_S), h11.Request):
                 await _Exchange(self, request).answer()
                 if not self._is_at_an_end():
+                    await self._linger()
                     break
                 self._http.start_next_cycle()
         except h11.RemoteProtocolError as error:
@@ -140,6 +142,14 @@ class _Conversation:
         while self._http.their_state is h11.SEND_BODY and self._http.next_event() is not h11.NEED_DATA:
             pass
         return self._http.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}
+
+    async def _linger(self) -> None:
+        """Hear the other side out for a little: who is sending a body that was refused would miss the answer."""
+        self._writer.write_eof()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while await self._reader.read(_PIECE):
+                    pass
 
     async def _next(self, patience_s: float | None) -> object:
         """The next event of the other side; of the connection's end, h11's own."""
@@ -234,7 +244,7 @@ class _Exchange:
             await self._conversation.send(h11.EndOfMessage())
 
 
-def _name_of(peer: socket.socket) -> str:
+def name_of(peer: socket.socket) -> str:
     """The Unix user at the other end, as the kernel noted it when it connected."""
     _, uid, _ = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     try:
