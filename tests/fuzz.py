@@ -57,9 +57,19 @@ class Box:
             "CUSTOMHOUSE_WORKER_RETRY_BASE_S": "0.2",
             "CUSTOMHOUSE_LOG_LEVEL": "warning",
         }
+        # What only a judge can answer is asked for all the same; none is loaded, so that it is answered 503.
+        asking = {
+            "CUSTOMHOUSE_INFERENCE_VISION_JUDGE": "qwen3-vl-2b",
+            "CUSTOMHOUSE_INFERENCE_TEXT_JUDGE": "qwen3guard-0.6b",
+        }
         self._log = (home / "processes.log").open("ab")
         self._processes = [
-            subprocess.Popen([sys.executable, "-m", "appliance", name], env=environ, stdout=self._log, stderr=self._log)
+            subprocess.Popen(
+                [sys.executable, "-m", "appliance", name],
+                env={**environ, **(asking if name == "serve" else {})},
+                stdout=self._log,
+                stderr=self._log,
+            )
             for name in programs
         ]
         self._wait()

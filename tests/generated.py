@@ -1,6 +1,7 @@
 """What schemathesis sends where a schema says no more than `uri` or `image/png`: addresses of nobody, real pictures."""
 
 import os
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,4 +41,23 @@ _SPARED = os.environ["CUSTOMHOUSE_TEST_SPARE"].split()
 def filter_case(context: schemathesis.HookContext, case: schemathesis.Case) -> bool:
     """Not on the branch that it sits on: its own account is not banned, and its own key not revoked."""
     values = [str(value) for value in (case.path_parameters or {}).values()]
-    return not set(values) & set(_SPARED)
+    return case.method == "GET" or not set(values) & set(_SPARED)
+
+
+@schemathesis.hook
+def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, Any]) -> None:
+    """An address has no limit here: one of exactly 2,048 characters was looked for for a minute a route. That longer
+    ones are refused, test_api_account and test_api_moderate hold."""
+    _unlimit(raw_schema)
+
+
+def _unlimit(node: Any) -> None:
+    if isinstance(node, dict):
+        if node.get("format") == "uri":
+            node.pop("maxLength", None)
+            node.pop("minLength", None)
+        for value in node.values():
+            _unlimit(value)
+    elif isinstance(node, list):
+        for value in node:
+            _unlimit(value)
