@@ -1,4 +1,5 @@
-"""GET and PUT /api/v1/me/moderation-config: the four checks, and which of them are off. B.1 21 and 22."""
+"""GET and PUT /api/v1/me/moderation-config: the four checks, and which of them are off. B.1 21 and 22. Beside it what
+answers each, as the later generation's /api/v1/me/default-categories."""
 
 from typing import Any
 
@@ -11,7 +12,7 @@ from appliance.accounts.keys import Caller
 from appliance.api import form
 from appliance.api.documents import Answer, Entry, Field, operation
 from appliance.api.door import Door, door
-from appliance.categories import CHECKS
+from appliance.categories import CHECKS, Category
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -19,6 +20,30 @@ class Config(msgspec.Struct, frozen=True):
 
     enabled_categories: dict[str, bool]
     catalogue: dict[str, Any]
+
+
+class AnsweredBy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`blocklist`, `classifier` or `judge`; the last two name their model and the score from which on it counts."""
+
+    by: str
+    model: str = ""
+    label: str = ""
+    threshold: float | None = None
+    question: str = ""
+
+
+class DefaultBody(msgspec.Struct, frozen=True):
+    slug: str
+    label: str
+    description: str
+    icon: str
+    enabled: bool
+    answered_by: list[AnsweredBy]
+
+
+class DefaultsBody(msgspec.Struct, frozen=True):
+    categories: list[DefaultBody]
+    count: int
 
 
 _EXAMPLE = {
@@ -53,6 +78,22 @@ REPLACE = Entry(
     is_closed=True,
 )
 
+_DEFAULT = {
+    "slug": "nsfw",
+    "label": "NSFW",
+    "description": "Nudity, sexual content or other adult material.",
+    "icon": "eye-off",
+    "enabled": True,
+    "answered_by": [{"by": "classifier", "model": "opennsfw", "label": "nsfw", "threshold": 0.5}],
+}
+DEFAULTS = Entry(
+    id="list_default_categories",
+    tag="Account",
+    summary="List the built-in categories",
+    description="The four built-in checks, which of them are on for this account, and what answers each on this box.",
+    answer=Answer(200, DefaultsBody, "The checks.", {"first": {"categories": [_DEFAULT], "count": 1}}),
+)
+
 _PATH = "/api/v1/me/moderation-config"
 
 
@@ -70,7 +111,16 @@ async def put_moderation_config(request: Request[Caller, Any, Any]) -> Config:
     return _config(there, caller.org_id)
 
 
-ROUTES = [get_moderation_config, put_moderation_config]
+@get("/api/v1/me/default-categories", **operation(DEFAULTS))
+async def list_default_categories(request: Request[Caller, Any, Any]) -> DefaultsBody:
+    there = door(request)
+    off = toggles.off(there.house.db.reader(), request.user.org_id)
+    known = there.house.categories
+    found = [_default(there, slug, known[slug], slug not in off) for slug in CHECKS]
+    return DefaultsBody(found, len(found))
+
+
+ROUTES = [get_moderation_config, put_moderation_config, list_default_categories]
 
 
 def _config(there: Door, org_id: str) -> Config:
@@ -86,3 +136,18 @@ def _config(there: Door, org_id: str) -> Config:
             category.slug: {"label": category.name, "description": category.question, "icon": "tag"} for category in own
         }
     return Config(enabled_categories=toggles.off(conn, org_id), catalogue=catalogue)
+
+
+def _default(there: Door, slug: str, category: Category, enabled: bool) -> DefaultBody:
+    models = there.house.settings.inference
+    judge = models.text_judge if slug == "text" else models.vision_judge
+    answered_by = [AnsweredBy("blocklist")] if slug == "text" else []
+    answered_by += [
+        AnsweredBy("classifier", source.model, " + ".join(source.labels), source.threshold)
+        for source in category.beside(judge)
+    ]
+    if judge:
+        answered_by.append(
+            AnsweredBy("judge", judge, threshold=category.judge_threshold, question=category.question.strip())
+        )
+    return DefaultBody(slug, category.label, category.description, category.icon, enabled, answered_by)

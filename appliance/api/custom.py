@@ -1,5 +1,5 @@
-"""/api/v1/me/custom-categories and default-categories: an organisation's own questions, and what answers the built-in
-ones. gen-2 of the contract; on the wire a question is a `system_prompt`."""
+"""/api/v1/me/custom-categories: an organisation's own questions. gen-2 of the contract; on the wire a question is a
+`system_prompt`."""
 
 from typing import Annotated, Any, Literal, Optional, cast
 
@@ -10,24 +10,20 @@ from litestar.params import PathParameter
 from msgspec import UNSET, UnsetType
 
 from appliance import clock
-from appliance.accounts import custom, toggles
+from appliance.accounts import custom
 from appliance.accounts.custom import CustomCategory, Version
 from appliance.accounts.keys import Caller
 from appliance.api import form, idempotency, submission
 from appliance.api.auth import recognised
 from appliance.api.documents import Answer, Entry, Field, Link, operation
-from appliance.api.door import Door, door
-from appliance.api.form import Form
+from appliance.api.door import door
 from appliance.api.shapes import Moment, Uuid
-from appliance.categories import CHECKS, Category
 from appliance.errors import InvalidRequest, NotFound
-from appliance.jobs.job import JobKind
-from appliance.jobs.trial import Trial
 
 AnyRequest = Request[Caller, Any, Any]
 
 SCOPE = "account:config"
-_BODY = ("INVALID_REQUEST", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA")
+BODY = ("INVALID_REQUEST", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA")
 
 
 class CategoryBody(msgspec.Struct, frozen=True):
@@ -71,42 +67,6 @@ class VersionsBody(msgspec.Struct, frozen=True):
     versions: list[VersionBody]
 
 
-class TrialBody(msgspec.Struct, frozen=True):
-    """What the judge says of the example: prohibited when the score reaches the threshold."""
-
-    is_prohibited: bool
-    score: float
-    threshold: float
-    model: str
-    digest: str
-    device: str
-    ms: float
-
-
-class AnsweredBy(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`blocklist`, `classifier` or `judge`; the last two name their model and the score from which on it counts."""
-
-    by: str
-    model: str = ""
-    label: str = ""
-    threshold: float | None = None
-    question: str = ""
-
-
-class DefaultBody(msgspec.Struct, frozen=True):
-    slug: str
-    label: str
-    description: str
-    icon: str
-    enabled: bool
-    answered_by: list[AnsweredBy]
-
-
-class DefaultsBody(msgspec.Struct, frozen=True):
-    categories: list[DefaultBody]
-    count: int
-
-
 _DOGS: dict[str, Any] = {
     "category_id": "3f2b7c1e-54a7-4d0e-8f7b-6a1c2d3e4f50",
     "name": "Dogs",
@@ -125,28 +85,10 @@ _VERSION: dict[str, Any] = {
     **{name: _DOGS[name] for name in ("name", "description", "system_prompt", "enabled", "applies_to")},
     "at": "2026-05-19T12:00:00.000Z",
 }
-_TRIAL: dict[str, Any] = {
-    "is_prohibited": True,
-    "score": 0.93,
-    "threshold": custom.THRESHOLD,
-    "model": "smolvlm2",
-    "digest": "1f0e9a7d2c3b",
-    "device": "cuda:0",
-    "ms": 84.2,
-}
-_DEFAULT: dict[str, Any] = {
-    "slug": "nsfw",
-    "label": "NSFW",
-    "description": "Nudity, sexual content or other adult material.",
-    "icon": "eye-off",
-    "enabled": True,
-    "answered_by": [{"by": "classifier", "model": "opennsfw", "label": "nsfw", "threshold": 0.5}],
-}
-
 _Kinds = Annotated[list[Literal["prompt", "image", "video"]], msgspec.Meta(min_length=1)]
 _NAME = Field("name", "What people read.", shortest=1, longest=custom.LONGEST_NAME, pattern=r"\S")
 _DESCRIPTION = Field("description", "For people.", longest=custom.LONGEST_DESCRIPTION, is_nullable=True)
-_PROMPT = Field(
+PROMPT = Field(
     "system_prompt",
     "The question, to be answered with yes or no; yes = prohibited. Short: its words are read for every picture.",
     shortest=1,
@@ -165,19 +107,7 @@ _SLUG = Field(
     pattern="^[a-z][a-z0-9_]{0,39}$",
     is_nullable=True,
 )
-_UNKNOWN = {"NOT_FOUND": "There is no such custom category"}
-_EXAMPLE = (
-    Field("image_url", "A picture's address, or a data: URL in base64.", is_nullable=True),
-    Field("image_file", "A picture. `file` and `image` are read as well.", is_file=True),
-    Field("input", "A text, instead of a picture.", longest=submission.PROMPT_CHARACTERS, is_nullable=True),
-)
-_TRIED = Answer(200, TrialBody, "What the judge says of it.", {"prohibited": _TRIAL})
-_OF_A_TRIAL = (
-    "Answered at once, by the judge that jobs are asked of; nothing is kept, charged or counted as a job. When the "
-    "judge cannot be asked the answer is 503, never one that reads as allowed."
-)
-_TRIAL_ERRORS = (*_BODY, "MEDIA_UNREACHABLE")
-
+UNKNOWN = {"NOT_FOUND": "There is no such custom category"}
 LIST = Entry(
     id="list_custom_categories",
     tag="Account",
@@ -202,14 +132,14 @@ CREATE = Entry(
     ),
     answer=Answer(201, CategoryBody, "The category.", {"created": _DOGS}),
     scope=SCOPE,
-    errors=(*_BODY, "CONFLICT"),
+    errors=(*BODY, "CONFLICT"),
     messages={
         "CONFLICT": "There is a custom category 'dogs' already",
         "INVALID_REQUEST": "An organisation has at most 10 custom categories; remove one first",
     },
     fields=(
         msgspec.structs.replace(_NAME, is_required=True),
-        msgspec.structs.replace(_PROMPT, is_required=True),
+        msgspec.structs.replace(PROMPT, is_required=True),
         _SLUG,
         _DESCRIPTION,
         _ENABLED,
@@ -234,10 +164,10 @@ CHANGE = Entry(
     ),
     answer=Answer(200, CategoryBody, "The category as it is now.", {"changed": {**_DOGS, "version": 2}}),
     scope=SCOPE,
-    errors=(*_BODY, "NOT_FOUND"),
-    messages={**_UNKNOWN, "INVALID_REQUEST": "slug cannot be changed"},
+    errors=(*BODY, "NOT_FOUND"),
+    messages={**UNKNOWN, "INVALID_REQUEST": "slug cannot be changed"},
     fields=(
-        *(msgspec.structs.replace(field, is_nullable=True) for field in (_NAME, _PROMPT, _DESCRIPTION, _ENABLED)),
+        *(msgspec.structs.replace(field, is_nullable=True) for field in (_NAME, PROMPT, _DESCRIPTION, _ENABLED)),
         _APPLIES,
     ),
     examples={"enable": {"enabled": True}, "reword": {"system_prompt": "Does the picture show a dog or a wolf?"}},
@@ -251,7 +181,7 @@ REMOVE = Entry(
     answer=Answer(204, None, "It is gone."),
     scope=SCOPE,
     errors=("NOT_FOUND",),
-    messages=_UNKNOWN,
+    messages=UNKNOWN,
 )
 VERSIONS = Entry(
     id="list_custom_category_versions",
@@ -261,59 +191,20 @@ VERSIONS = Entry(
     answer=Answer(200, VersionsBody, "Its versions.", {"one": {"versions": [_VERSION]}}),
     scope=SCOPE,
     errors=("NOT_FOUND",),
-    messages=_UNKNOWN,
+    messages=UNKNOWN,
 )
-TRY_NEW = Entry(
-    id="try_custom_question",
-    tag="Account",
-    summary="Try a question on an example",
-    description=f"What a category with this question would say of one picture or text. {_OF_A_TRIAL}",
-    answer=_TRIED,
-    scope=SCOPE,
-    errors=_TRIAL_ERRORS,
-    fields=(msgspec.structs.replace(_PROMPT, is_required=True), *_EXAMPLE),
-    examples={
-        "picture": {
-            "system_prompt": "Is there a dog in the picture?",
-            "image_url": "https://example.com/photo.jpg",
-        }
-    },
-)
-TRY = Entry(
-    id="try_custom_category",
-    tag="Account",
-    summary="Try a custom category on an example",
-    description=(
-        "What this category says of one picture or text, whether it is enabled or not; with a `system_prompt`, what it "
-        f"would say in those words. {_OF_A_TRIAL}"
-    ),
-    answer=_TRIED,
-    scope=SCOPE,
-    errors=(*_TRIAL_ERRORS, "NOT_FOUND"),
-    messages=_UNKNOWN,
-    fields=(msgspec.structs.replace(_PROMPT, is_nullable=True), *_EXAMPLE),
-    examples={"picture": {"image_url": "https://example.com/photo.jpg"}},
-)
-DEFAULTS = Entry(
-    id="list_default_categories",
-    tag="Account",
-    summary="List the built-in categories",
-    description="The four built-in checks, which of them are on for this account, and what answers each on this box.",
-    answer=Answer(200, DefaultsBody, "The checks.", {"first": {"categories": [_DEFAULT], "count": 1}}),
-)
-
-_PATH = "/api/v1/me/custom-categories"
+PATH = "/api/v1/me/custom-categories"
 
 CategoryId = Annotated[str, PathParameter(description="The `category_id`, or the slug.")]
 
 
-@get(_PATH, **operation(LIST))
+@get(PATH, **operation(LIST))
 async def list_custom_categories(request: AnyRequest) -> CategoriesBody:
     have = custom.every(door(request).house.db.reader(), request.user.org_id)
     return CategoriesBody([_body(one) for one in have], len(have), custom.LIMIT)
 
 
-@post(_PATH, status_code=201, **operation(CREATE))
+@post(PATH, status_code=201, **operation(CREATE))
 async def create_custom_category(request: AnyRequest) -> Response[CategoryBody]:
     there, caller = door(request), request.user
     given = await form.json_object(request)
@@ -343,7 +234,7 @@ async def create_custom_category(request: AnyRequest) -> Response[CategoryBody]:
         )
 
 
-@put(f"{_PATH}/{{category_id:str}}", **operation(CHANGE))
+@put(f"{PATH}/{{category_id:str}}", **operation(CHANGE))
 async def change_custom_category(request: AnyRequest, category_id: CategoryId) -> CategoryBody:
     there, caller = door(request), request.user
     old = custom.find(there.house.db.reader(), caller.org_id, category_id)
@@ -370,7 +261,7 @@ async def change_custom_category(request: AnyRequest, category_id: CategoryId) -
     return _body(changed)
 
 
-@delete(f"{_PATH}/{{category_id:str}}", **operation(REMOVE))
+@delete(f"{PATH}/{{category_id:str}}", **operation(REMOVE))
 async def remove_custom_category(request: AnyRequest, category_id: CategoryId) -> None:
     caller = request.user
     await door(request).house.db.write_async(
@@ -378,35 +269,16 @@ async def remove_custom_category(request: AnyRequest, category_id: CategoryId) -
     )
 
 
-@get(f"{_PATH}/{{category_id:str}}/versions", **operation(VERSIONS))
+@get(f"{PATH}/{{category_id:str}}/versions", **operation(VERSIONS))
 async def list_custom_category_versions(request: AnyRequest, category_id: CategoryId) -> VersionsBody:
     found = custom.history(door(request).house.db.reader(), request.user.org_id, category_id)
     return VersionsBody([_version(one) for one in found])
 
 
-@post(f"{_PATH}/try", status_code=200, **operation(TRY_NEW))
-async def try_custom_question(request: AnyRequest) -> TrialBody:
-    return await _try(request, None)
-
-
-@post(f"{_PATH}/{{category_id:str}}/try", status_code=200, **operation(TRY))
-async def try_custom_category(request: AnyRequest, category_id: CategoryId) -> TrialBody:
-    return await _try(request, custom.find(door(request).house.db.reader(), request.user.org_id, category_id).question)
-
-
-@post(f"{_PATH}/generate-prompt", include_in_schema=False, guards=[recognised], opt={"scope": SCOPE})
+@post(f"{PATH}/generate-prompt", include_in_schema=False, guards=[recognised], opt={"scope": SCOPE})
 async def generate_prompt(request: AnyRequest) -> None:
     """The later generation has a model write the question. The judges here weigh, and write nothing."""
     raise NotFound("There is nothing at this path; see /schema for what there is")
-
-
-@get("/api/v1/me/default-categories", **operation(DEFAULTS))
-async def list_default_categories(request: AnyRequest) -> DefaultsBody:
-    there = door(request)
-    off = toggles.off(there.house.db.reader(), request.user.org_id)
-    known = there.house.categories
-    found = [_default(there, slug, known[slug], slug not in off) for slug in CHECKS]
-    return DefaultsBody(found, len(found))
 
 
 ROUTES = [
@@ -415,36 +287,8 @@ ROUTES = [
     change_custom_category,
     remove_custom_category,
     list_custom_category_versions,
-    try_custom_question,
-    try_custom_category,
     generate_prompt,
-    list_default_categories,
 ]
-
-
-async def _try(request: AnyRequest, question: str | None) -> TrialBody:
-    there = door(request)
-    rules = submission.media_rules(there.house.settings, JobKind.IMAGE)
-    async with form.received(request, rules, there.bodies) as given:
-        question = given.fields.get("system_prompt", question)
-        if question is None:
-            raise submission.refused("system_prompt", "is required")
-        if not 1 <= len(question.strip()) <= custom.LONGEST_QUESTION:
-            raise submission.refused("system_prompt", f"must have 1 to {custom.LONGEST_QUESTION:,} characters")
-        if "input" in given.fields:
-            tried = await there.trials.of_text(question.strip(), _text(given))
-        else:
-            url, upload = await submission.the_media(there, given, rules, JobKind.IMAGE)
-            path = upload.path if upload else None
-            field = upload.field if upload else "image_url"
-            tried = await there.trials.of_picture(question.strip(), field, path=path, url=url or "")
-    return _trial(tried)
-
-
-def _text(given: Form) -> str:
-    if given.upload is not None or "image_url" in given.fields or "image" in given.fields:
-        raise submission.refused("input", "and a picture are both given; send one of them")
-    return submission.the_text(given, "input")
 
 
 def _string(given: dict[str, Any], field: str) -> str | UnsetType:
@@ -505,22 +349,3 @@ def _version(one: Version) -> VersionBody:
         applies_to=list(one.applies_to),
         at=clock.rfc3339(one.at),
     )
-
-
-def _trial(tried: Trial) -> TrialBody:
-    return TrialBody(**msgspec.structs.asdict(tried))
-
-
-def _default(there: Door, slug: str, category: Category, enabled: bool) -> DefaultBody:
-    models = there.house.settings.inference
-    judge = models.text_judge if slug == "text" else models.vision_judge
-    answered_by = [AnsweredBy("blocklist")] if slug == "text" else []
-    answered_by += [
-        AnsweredBy("classifier", source.model, " + ".join(source.labels), source.threshold)
-        for source in category.beside(judge)
-    ]
-    if judge:
-        answered_by.append(
-            AnsweredBy("judge", judge, threshold=category.judge_threshold, question=category.question.strip())
-        )
-    return DefaultBody(slug, category.label, category.description, category.icon, enabled, answered_by)
