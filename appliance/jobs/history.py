@@ -31,7 +31,7 @@ _ALL = len(KINDS) * len(STATES)
 _OPEN = 2  # the first states; they are not counted ahead
 _HOUR = 3_600_000
 _DAY = 24 * _HOUR
-_NEVER = 2**53  # no time is later
+_NEVER = 2**53 // _DAY * _DAY  # no time is later; whole days, so that nothing is left over to scan
 _HEAD = 2  # characters of an id by which job_count_head counts
 _ID = re.compile(r"[0-9a-f-]{0,36}")
 
