@@ -152,6 +152,27 @@ def test_a_submission_at_or_below_zero_is_refused_and_leaves_nothing(house: Hous
     assert entries(house, alice)[-1] == ("charge", -800, -300)
 
 
+def test_however_many_submit_together_one_job_at_most_goes_below_zero(house: House, alice: Person) -> None:
+    charge(house, alice)
+    credit(house, alice, 10_000)
+    refused: list[PaymentRequired] = []
+
+    def client() -> None:
+        for _ in range(10):
+            try:
+                accept(house, alice)
+            except PaymentRequired as error:
+                refused.append(error)
+
+    threads = [threading.Thread(target=client) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert entries(house, alice)[-1] == ("charge", -800, 10_000 - 13 * 800)
+    assert len(refused) == 80 - 13
+
+
 def test_jobs_accepted_already_complete_at_any_balance(house: House, alice: Person) -> None:
     charge(house, alice)
     credit(house, alice, 100)
