@@ -224,6 +224,8 @@ class Live:
         self._lock = threading.Lock()
         self._stamp: tuple[int, int, int] | None = None
         self._stripe: Stripe | None = None
+        self._before: Stripe | None = None
+        """The one under the last key: another thread may be asking it still."""
 
     @property
     def is_on(self) -> bool:
@@ -239,7 +241,10 @@ class Live:
                 found = path.stat()
                 stamp = (found.st_mtime_ns, found.st_size, found.st_mode)
                 if self._stripe is None or stamp != self._stamp:
-                    self._stripe, self._stamp = Stripe(read_key(path), self._settings), stamp
+                    fresh = Stripe(read_key(path), self._settings)
+                    if self._before is not None:
+                        self._before.close()
+                    self._before, self._stripe, self._stamp = self._stripe, fresh, stamp
             except (OSError, Misconfigured) as error:
                 why = error.message if isinstance(error, Misconfigured) else f"{path}: {error.strerror}"
                 raise StripeRefused(f"Stripe's key is not usable: {why}") from error
@@ -247,9 +252,10 @@ class Live:
 
     def close(self) -> None:
         with self._lock:
-            if self._stripe is not None:
-                self._stripe.close()
-            self._stripe = None
+            for opened in (self._stripe, self._before):
+                if opened is not None:
+                    opened.close()
+            self._stripe = self._before = None
 
 
 # --- the API ---------------------------------------------------------------------------------------------------------
