@@ -3,6 +3,7 @@
 
 import base64
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from click.testing import CliRunner
 from litestar.testing import TestClient
 from msgspec.structs import replace
 
+from appliance import clock
 from appliance.__main__ import root
 from appliance.accounts.custom import THRESHOLD
 from appliance.database import Connection
 from appliance.house import House
 from appliance.inference.client import Models
 from appliance.inference.wire import Question, ReadRequest
-from appliance.jobs import explain, rows
+from appliance.jobs import explain, rows, trial
 from appliance.jobs.job import ChildKind, Status
 from appliance.media.decoders import Decoders
 from appliance.outbound import Outbound
@@ -231,6 +233,18 @@ def test_an_old_verdict_names_the_question_that_made_it_whatever_became_of_the_c
     assert json.loads(told)["decided_by"]["version"] == 1
 
 
+def test_the_export_has_a_column_for_each_category_that_was_asked_removed_ones_too(box: Box) -> None:
+    box.add()
+    box.judged("prompt", json={"prompt": "a walk"})
+    box.send("delete", f"{CATEGORIES}/dogs")
+    box.judged("prompt", json={"prompt": "a walk"})
+    days = [clock.rfc3339(clock.now_ms() + later)[:10] for later in (0, 86_400_000)]
+    answer = box.send("get", "/api/v1/jobs/export", params={"from": days[0], "to": days[1]})
+    head, first, second, _ = answer.content.decode("utf-8-sig").split("\r\n")
+    place = head.split(",").index("category_custom_dogs")
+    assert (first.split(",")[place], second.split(",")[place]) == ("true", "")
+
+
 # --- tried -----------------------------------------------------------------------------------------------------------
 
 
@@ -311,6 +325,37 @@ def test_a_trial_that_the_models_do_not_answer_is_503_and_never_reads_as_allowed
         assert (refused.status_code, refused.json()["error"]) == (503, "SERVICE_UNAVAILABLE"), refused.text
         assert "is_prohibited" not in refused.json()
         assert refused.headers["retry-after"] == "5"
+
+
+# --- the real small model --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.weights
+def test_a_real_judge_weighs_each_policy_as_it_would_alone(tmp_path: Path) -> None:
+    weights = os.environ.get("CUSTOMHOUSE_TEST_WEIGHTS")
+    if not weights:
+        pytest.skip("CUSTOMHOUSE_TEST_WEIGHTS is not set; ./install.sh test sets it")
+    (tmp_path / "weights").symlink_to(Path(weights).resolve())
+    name = "smollm2-135m"
+    with Process(
+        tmp_path,
+        CUSTOMHOUSE_INFERENCE_DEVICE="cpu",
+        CUSTOMHOUSE_INFERENCE_TEXT_JUDGE=name,
+        CUSTOMHOUSE_INFERENCE_MODELS=name,
+    ) as process:
+        text, policy = "We walked the dog in the park.", "Prohibited: any text about food."
+        own = [Question("custom:dogs", "Prohibited: anything about dogs."), Question("custom:sea", "Prohibited: sea.")]
+        [item] = process.models.read(ReadRequest([text], [], name, policy, 1.01, own))
+        together = item[name]
+        assert together.problem is None
+        assert list(together.scores) == ["prohibited", "custom:dogs", "custom:sea"]
+        for question in (Question("prohibited", policy), *own):
+            [item] = process.models.read(ReadRequest([text], [], name, questions=[question]))
+            # what stands beside it in the batch moves a CPU's logits by some hundredths
+            assert together.scores[question.id] == pytest.approx(item[name].scores[question.id], abs=0.05)
+        tried = trial.of_text(process.models, name, "Is this about dogs?", text)
+        assert 0 < tried.score < 1
+        assert (tried.model, tried.device, len(tried.digest)) == (name, "cpu", 12)
 
 
 # --- the model process -----------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from appliance.database import Connection, Database
 from appliance.house import House
 from appliance.jobs.job import JobKind, Submission
 from appliance.jobs.submit import submit
+from appliance.jobs.submit_batch import Item, submit_batch
 from appliance.outbound import Outbound
 from appliance.settings import Media, Settings, Webhooks
 from appliance.webhooks import deliveries, endpoints, secret
@@ -193,6 +194,21 @@ def test_a_delivery_is_verified_by_the_official_standardwebhooks(box: Box, recei
     assert (row.status, row.attempts) == (State.DELIVERED, 1)
     [attempt] = box.log(delivery_id)
     assert (attempt.http_status, attempt.error) == (200, None)
+
+
+def test_the_notice_of_a_batch_is_delivered_signed_like_any_other(box: Box, receivers: Receivers) -> None:
+    receiver = receivers()
+    key = box.register(box.alice, receiver.url)
+    assert key is not None
+    texts = [Item("a", "one"), Item("b", "two")]
+    made = box.house.db.write(lambda conn: submit_batch(conn, box.house, box.alice, None, texts))
+    (delivery_id,) = [one.delivery_id for one in made.follow_ups if one.delivery_id is not None]
+    assert delivery_id == f"wh_{made.batch_id}"
+    box.deliver(delivery_id)
+    (got,) = receiver.got
+    told = Webhook(key).verify(got.body, got.headers)
+    assert (told["type"], told["batch_id"], got.headers["webhook-id"]) == ("text_batch", made.batch_id, delivery_id)
+    assert [(item["key"], item["job_id"]) for item in told["items"]] == made.jobs
 
 
 def test_for_a_day_after_rotation_both_secrets_verify(box: Box, receivers: Receivers) -> None:
