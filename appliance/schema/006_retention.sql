@@ -7,7 +7,7 @@
 -- There is no reference to job, whose cascade would remove a row where it stands.
 CREATE TABLE job_content (
     seq INTEGER PRIMARY KEY,  -- the job's
-    job_id TEXT NOT NULL UNIQUE,  -- once emptied: seq, in as many digits as the id had characters
+    job_id TEXT NOT NULL UNIQUE,  -- when the job is gone: seq, in as many digits as the id had characters
     is_kept INTEGER NOT NULL DEFAULT 1,  -- 0 and 1 take the same room in a row
     text TEXT,
     url TEXT,
@@ -23,14 +23,14 @@ CREATE TRIGGER job_input_added INSTEAD OF INSERT ON job_input BEGIN
     ; END;
 CREATE TRIGGER job_input_emptied INSTEAD OF DELETE ON job_input BEGIN
     UPDATE job_content
-    SET is_kept = 0, job_id = printf('%0*d', octet_length(job_id), seq),
-        text = iif(text IS NULL, NULL, CAST(zeroblob(octet_length(text)) AS TEXT)),
+    SET is_kept = 0, text = iif(text IS NULL, NULL, CAST(zeroblob(octet_length(text)) AS TEXT)),
         url = iif(url IS NULL, NULL, CAST(zeroblob(octet_length(url)) AS TEXT)),
         path = iif(path IS NULL, NULL, CAST(zeroblob(octet_length(path)) AS TEXT))
     WHERE seq = old.seq
     ; END;
 CREATE TRIGGER job_content_emptied AFTER DELETE ON job BEGIN
     DELETE FROM job_input WHERE seq = old.seq
+    ; UPDATE job_content SET job_id = printf('%0*d', octet_length(job_id), seq) WHERE seq = old.seq
     ; END;
 
 -- What a closed job still has. A job is first without its trace, then it goes itself: it stands in one index at a time.

@@ -23,8 +23,10 @@ log = logging.getLogger(__name__)
 
 DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000
-_MOST = 200
-"""Rows a transaction: 1 to 5 ms."""
+_MOST = 100
+"""Rows a transaction."""
+_PAUSE = 2
+"""Times as long as a step took it waits after it: two thirds of the writer's time are left to others."""
 _LOG_PATIENCE_S = 2.0  # for readers, a round; the next one tries again
 
 Step = Callable[[Connection, Settings, int, int], int]
@@ -142,8 +144,7 @@ def _through(house: House, step: Callable[[Connection], int], wait: Callable[[fl
         if not went:
             return removed, True
         removed += went
-        # as long as it took: half of the writer's time is left to others, however slow the disk is
-        if wait(max(0.01, time.monotonic() - began)):
+        if wait(_PAUSE * (time.monotonic() - began)):
             return removed, False
 
 
