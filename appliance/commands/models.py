@@ -22,6 +22,7 @@ from rich.progress import (
 )
 
 from appliance import categories, settings
+from appliance.commands import running
 from appliance.errors import CustomhouseError, Failure, Misconfigured, WeightsError
 from appliance.inference import golden, manifest, runtime, sources, weights
 from appliance.inference.client import Models
@@ -37,7 +38,11 @@ SETS = ("starter", "recommended", "optional")
 
 @click.group()
 def models() -> None:
-    """Models: list, show, fetch, verify, import, remove."""
+    """Models: list, show, fetch, verify, import, remove; and of those that run: status, reload."""
+
+
+models.add_command(running.status)
+models.add_command(running.reload_)
 
 
 # --- looking ----------------------------------------------------------------------------------------------------------
