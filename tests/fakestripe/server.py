@@ -161,10 +161,10 @@ class Served:
                 raise AssertionError(f"{method} {parts} is in known.ROUTES, but not done")
 
     def _events(self, given: dict[str, Any]) -> Object:
-        types = given.get("types", [])
+        types = given.get("types") or ([given["type"]] if "type" in given else [])
         if len(types) > MOST_TYPES:
             raise Refused(400, "invalid_request_error", f"You can filter by at most {MOST_TYPES} types", param="types")
-        if types and "type" in given:
+        if "types" in given and "type" in given:
             raise Refused(400, "invalid_request_error", "You may pass either `type` or `types`, but not both")
         rows = self.account.visible_events()
         for name in ("starting_after", "ending_before"):
