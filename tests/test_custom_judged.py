@@ -272,6 +272,28 @@ def test_a_stored_category_is_tried_before_it_is_enabled_and_in_other_words(box:
     assert (text.status_code, text.json()["model"]) == (200, "reader")
 
 
+def test_the_command_tries_a_category_or_a_question_on_a_file_or_a_text(box: Box, tmp_path: Path) -> None:
+    box.add(enabled=False)
+    (tmp_path / "a.png").write_bytes(png())
+    env = {
+        "CUSTOMHOUSE_HOME": str(box.settings.home),
+        "CUSTOMHOUSE_MODELS_DIR": str(box.settings.models_dir),
+        "CUSTOMHOUSE_INFERENCE_VISION_JUDGE": judges.EYES,
+        "CUSTOMHOUSE_INFERENCE_TEXT_JUDGE": judges.READER,
+    }
+
+    def run(*words: str) -> str:
+        answer = CliRunner(env=env).invoke(root, ["categories", "try", *words], catch_exceptions=False)
+        assert answer.exit_code == 0, answer.output
+        return answer.output
+
+    assert run(str(tmp_path / "a.png"), "--slug", "dogs", "--org", "A").startswith("prohibited — eyes 1.000 ≥ 0.5 (cpu")
+    told = json.loads(run("a walk", "--text", "--question", "Is it about dogs?", "--json"))
+    assert (told["is_prohibited"], told["model"], told["threshold"]) == (True, "reader", THRESHOLD)
+    usage = CliRunner(env=env).invoke(root, ["categories", "try", "a walk", "--question", "?"])
+    assert (usage.exit_code, "neither a file nor an http(s) URL" in usage.output) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code", "message"),
     [
