@@ -1,11 +1,12 @@
 """`python -m tests.fuzz [--seconds N] [--seed N] [--report FOLDER]`: schemathesis against the running server.
 
 It reads the OpenAPI document and sends what that allows and what it does not, and follows its links. The server is the
-real one, started by its own command with a worker beside it, on loopback and with no way out. Without `--seconds`
-it goes on for ten minutes.
+real one, started by its own command with a worker beside it and a Stripe of ours, on loopback with no way out.
+Without `--seconds` it goes on for ten minutes.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from appliance.accounts import scopes
 from appliance.house import House
 from appliance.settings import Settings
 from tests.cast import Person, enrol
+from tests.fakestripe import serving
 from tests.test_api_server import free_port
 
 HERE = Path(__file__).resolve().parent
@@ -38,6 +40,7 @@ class Box:
         if weights := os.environ.get("CUSTOMHOUSE_TEST_WEIGHTS"):
             (home / "weights").symlink_to(Path(weights).resolve())
             programs.append("infer")
+        self._opened = contextlib.ExitStack()
         self.house = House(Settings(home=home))
         self.caller, self.other = (enrol(self.house, name, name, granted=scopes.ALL) for name in ("alice", "charlie"))
         self.house.db.write(
@@ -54,6 +57,8 @@ class Box:
             "CUSTOMHOUSE_SERVER_PORT": str(port),
             "CUSTOMHOUSE_SERVER_ADMIN_ON_NETWORK": "true",
             "CUSTOMHOUSE_LIMITS_FAILED_AUTH_PER_MINUTE": "1000000",
+            "CUSTOMHOUSE_BILLING_STRIPE_KEY_FILE": str(_stripe_key(home)),
+            "CUSTOMHOUSE_BILLING_STRIPE_ADDRESS": self._opened.enter_context(serving()).address,
             "CUSTOMHOUSE_WORKER_RETRY_BASE_S": "0.2",
             "CUSTOMHOUSE_LOG_LEVEL": "warning",
         }
@@ -84,6 +89,14 @@ class Box:
                 time.sleep(0.1)
         raise AssertionError(f"not ready: {self.log()[-3000:]}")
 
+    @property
+    def is_let_in(self) -> bool:
+        """What was generated did not close the account, or revoke the key, that it was sent with."""
+        return all(
+            httpx.get(f"{self.url}/api/v1/billing/balance", headers=one.headers).status_code == 200
+            for one in (self.caller, self.other)
+        )
+
     def log(self) -> str:
         return (self.house.settings.home / "processes.log").read_text(errors="replace")
 
@@ -97,6 +110,7 @@ class Box:
                 one.kill()
                 one.wait()
         self._log.close()
+        self._opened.close()
         self.house.close()
 
 
@@ -138,6 +152,13 @@ def run(
     )
     operations = json.loads(path.read_text())["operations"] if path.exists() else {"selected": 0, "tested": 0}
     return Outcome(done.returncode, done.stdout, operations["selected"], operations["tested"])
+
+
+def _stripe_key(home: Path) -> Path:
+    path = home / "stripe-key"
+    path.write_text("rk_test_51Qn2eLkdIwHu7ix\n")
+    path.chmod(0o600)
+    return path
 
 
 def _who(name: str, person: Person) -> dict[str, Any]:

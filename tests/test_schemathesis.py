@@ -23,6 +23,7 @@ def test_no_request_makes_it_fail_or_answer_what_is_not_documented(box: Box, tmp
     found = run(box, tmp_path, seed=SEED, phases=("examples", "coverage"))
     assert found.code == 0, found.text[-20_000:]
     assert found.tested == found.operations > 60
+    assert box.is_let_in
 
 
 def test_neither_does_anything_that_comes_to_mind(box: Box, tmp_path: Path) -> None:
@@ -37,5 +38,6 @@ def test_what_is_answered_leads_on_as_the_links_say(box: Box, tmp_path: Path) ->
 
 
 def test_nothing_went_wrong_behind_the_answers(box: Box) -> None:
+    assert box.is_let_in
     assert '"level":"error"' not in box.log()
     assert "Traceback" not in box.log()
