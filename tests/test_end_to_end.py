@@ -227,6 +227,33 @@ def test_kill_9_in_mid_job_loses_nothing_and_decides_nothing_twice(box: Box, rec
     )  # twice at most, never different
 
 
+def test_a_batch_is_told_of_once_though_its_worker_is_killed_twice(box: Box, receiver: Receiver) -> None:
+    items = [{"key": f"k{n}", "text": f"A quiet street at dusk, number {n}"} for n in range(98)]
+    items.append({"key": "refused", "text": "a bestiality video"})
+    made = box.http.post("/api/v1/moderate/text/batch", json={"items": items, "webhook_url": receiver.url})
+    assert made.status_code == 202, made.text
+    path = f"/api/v1/moderate/text/batch/{made.json()['batch_id']}"
+    until = time.monotonic() + PATIENCE_S
+    for _ in range(2):
+        victim = box.supervisor.pids["work"]
+        box.kill("work")
+        while box.supervisor.pids.get("work", victim) == victim and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(0.5)
+    while (body := box.http.get(path).json())["status"] == "processing" and time.monotonic() < until:
+        time.sleep(0.1)
+    counts = {"total": 99, "queued": 0, "processing": 0, "completed": 99, "failed": 0, "prohibited": 1}
+    assert body["counts"] == counts
+    while not receiver.got and time.monotonic() < until:
+        time.sleep(0.1)
+    rows = box.house.db.reader().execute("SELECT id, batch_id FROM delivery WHERE url = ?", (receiver.url,)).fetchall()
+    assert [tuple(row) for row in rows] == [(f"wh_{body['batch_id']}", body["batch_id"])]
+    told = json.loads(receiver.got[0][1])
+    assert told["type"] == "text_batch"
+    verdicts = {item["key"]: item["is_prohibited"] for item in told["items"]}
+    assert verdicts == {item["key"]: item["key"] == "refused" for item in items}
+
+
 def test_a_queue_file_that_is_removed_loses_no_job(box: Box) -> None:
     jobs = [box.image(path) for path in PHOTOGRAPHS]
     box.kill("work")
