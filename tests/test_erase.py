@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -307,6 +308,47 @@ def test_the_past_is_erased_of_everybody_or_of_one_organisation(house: House, al
 
 def client_works(house: House, who: Person) -> bool:
     return rows.job(house.db.reader(), prompt(house, who, "still in business")) is not None
+
+
+def test_no_step_reads_all_jobs_or_checks(house: House, alice: Person, bob: Person) -> None:
+    jobs = [prompt(house, alice, f"a lighthouse {n}", webhook_url="http://receiver.example/x") for n in range(3)]
+    close(house, *jobs[:2])
+    statements: list[str] = []
+    write = house.db.write
+
+    def traced(change: Callable[[Connection], Any]) -> Any:
+        def within(conn: Connection) -> Any:
+            conn.set_trace_callback(statements.append)
+            try:
+                return change(conn)
+            finally:
+                conn.set_trace_callback(None)
+
+        return write(within)
+
+    house.db.write = traced  # type: ignore[method-assign]
+    org = the_organisation(house, alice)
+    for scope in (Scope(job_id=jobs[0]), Scope(before=1), Scope(organisation=org, before=1), Scope(organisation=org)):
+        found, named = erase._jobs_of(scope)
+        statements.append(
+            f"SELECT job.id {found}".replace(":before", "1").replace(":org", "'x'").replace(":job", "'x'")
+        )
+        assert len(named) >= 1
+        erase.erase(house, scope, **WHO)
+    reader = house.db.reader()
+    plans = {
+        sql: [row["detail"] for row in reader.execute(f"EXPLAIN QUERY PLAN {sql}")]
+        for sql in statements
+        if re.match(r"\s*(SELECT|DELETE|UPDATE)", sql)
+    }
+    assert len(plans) > 20
+    large = {"job", "child", "delivery", "delivery_attempt", "job_content", "idempotency", "usage", "audit", "kept"}
+    for sql, details in plans.items():
+        if "erased" in sql and "audit" in sql:
+            continue
+        for detail in details:
+            scanned = re.match(r"SCAN (\w+)", detail)
+            assert scanned is None or scanned[1] not in large, f"{sql}\n{details}"
 
 
 # --- again, and the proof --------------------------------------------------------------------------------------------

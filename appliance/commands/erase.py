@@ -2,7 +2,9 @@
 
 import json
 import sys
+import uuid
 from datetime import UTC, datetime
+from functools import partial
 
 import click
 import msgspec
@@ -54,7 +56,7 @@ def erase(
     try:
         reader = house.db.reader()
         owner = None if org is None else organisations.named(reader, org)
-        scope = Scope(job_id, owner, None if before is None else _time(before))
+        scope = Scope(_id(job_id), owner, None if before is None else _time(before))
         planned = _planned(house, scope)
         if dry_run:
             _show_planned(planned, as_json)
@@ -64,7 +66,14 @@ def erase(
             word = job_id or org or "erase"
             if click.prompt(f"This cannot be undone. Type {word} to go on", err=True) != word:
                 raise Misconfigured("nothing was erased")
-        report = work.erase(house, scope, actor=audit.operator(), reason=(reason or "").strip(), patience_s=patience_s)
+        report = work.erase(
+            house,
+            scope,
+            actor=audit.operator(),
+            reason=(reason or "").strip(),
+            patience_s=patience_s,
+            progress=partial(_say, planned["job"]),
+        )
     finally:
         house.close()
     if as_json:
@@ -76,11 +85,24 @@ def erase(
         sys.exit(1)
 
 
+def _say(jobs: int, gone: int) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\r{gone:,} of {jobs:,} jobs", err=True, nl=gone >= jobs)
+
+
 def _planned(house: House, scope: Scope) -> dict[str, int]:
     try:
         return work.count(house, scope)
     except JobNotFound as error:
         raise Misconfigured(f"There is no job {scope.job_id}; nothing was erased") from error
+
+
+def _id(text: str | None) -> str | None:
+    """As ids are kept; what is none names no job."""
+    try:
+        return None if text is None else str(uuid.UUID(text))
+    except ValueError:
+        return text
 
 
 def _time(text: str) -> int:
