@@ -45,10 +45,11 @@ REASON = Field("reason", "Why; kept in the audit log.", longest=_REASON_LENGTH)
 REQUIRED_REASON = msgspec.structs.replace(REASON, is_required=True, shortest=1, pattern=r"\S")
 
 
-def administered(entry: Entry) -> dict[str, Any]:
-    """The arguments of a route's decorator, as `operation` gives them, with this surface's guard, tag and scope."""
+def administered(entry: Entry, *, never_null: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The arguments of a route's decorator, as `operation` gives them, with this surface's guard, tag and scope. A
+    member that may be left out may be null as well, unless it is named in `never_null`."""
     optional = [
-        msgspec.structs.replace(field, is_nullable=True) if not field.is_required and field.shape is None else field
+        msgspec.structs.replace(field, is_nullable=not (field.is_required or field.name in never_null or field.shape))
         for field in entry.fields
     ]
     entry = msgspec.structs.replace(

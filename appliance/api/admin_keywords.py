@@ -151,21 +151,21 @@ async def add_keyword(request: Asked) -> KeywordBody:
     return _body(made)
 
 
-@put(f"{_PATH}/{{keyword_id:str}}", **administered(CHANGE))
+@put(f"{_PATH}/{{keyword_id:str}}", **administered(CHANGE, never_null=("enabled", "match")))
 async def change_keyword(request: Asked, keyword_id: KeywordId) -> KeywordBody:
     given = await admin.given(request)
     reason = admin.maybe_why(request, given)
-    enabled = given.get("enabled")
-    if enabled is not None and not isinstance(enabled, bool):
+    enabled = given.get("enabled", msgspec.UNSET)
+    if enabled is not msgspec.UNSET and not isinstance(enabled, bool):
         raise refused("enabled", "must be true or false")
-    match = admin.maybe_string(given, "match")
+    match = admin.string(given, "match") if "match" in given else msgspec.UNSET
     category = admin.maybe_string(given, "category") if "category" in given else msgspec.UNSET
     changed = await door(request).house.db.write_async(
         lambda conn: keywords.change(
             conn,
             keyword_id,
-            enabled=msgspec.UNSET if enabled is None else enabled,
-            match=msgspec.UNSET if match is None else match,
+            enabled=enabled,
+            match=match,
             category=category,
             actor=request.user.actor,
             reason=reason,
