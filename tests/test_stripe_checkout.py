@@ -1,5 +1,7 @@
 """Checkout, portal, saved cards and auto top-up over HTTP, against a Stripe of our own. B.1 14 to 19."""
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +11,7 @@ from litestar.testing import TestClient
 from appliance.billing import autotopup, checkout
 from appliance.house import House
 from appliance.settings import Settings
+from tests import recorded
 from tests.cast import Person, enrol
 from tests.fakestripe.server import Served
 from tests.paying import Till, faking, leading_to
@@ -390,6 +393,27 @@ def test_every_change_is_in_the_audit_log_with_the_key(client: Client, till: Til
     actor = f"key:{alice.key[:12]}"
     rows = house.db.reader().execute("SELECT action FROM audit WHERE actor = ? ORDER BY id", (actor,))
     assert [row["action"] for row in rows] == ["auto_topup.changed", "card.detached"]
+
+
+# --- bodies ---------------------------------------------------------------------------------------------------------
+
+
+def fixed(answer: Any) -> str:
+    """The body, with what differs from run to run replaced."""
+    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "00000000-0000-4000-8000-000000000001", answer.text)
+    text = re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "2026-05-19T12:00:00.000Z", text)
+    return recorded.pretty(json.loads(text))
+
+
+def test_the_bodies_are_those_that_were_read_and_called_right(client: Client, till: Till, alice: Person) -> None:
+    recorded.check("auto_topup_off.json", fixed(client.get(AUTO, headers=alice.headers)))
+    till.automatic(alice.org_id)
+    recorded.check("auto_topup.json", fixed(client.get(AUTO, headers=alice.headers)))
+    recorded.check("payment_methods.json", fixed(client.get(CARDS, headers=alice.headers)))
+    recorded.check(
+        "checkout_session.json", fixed(client.post(CHECKOUT, headers=alice.headers, json={"amount_usd": 25}))
+    )
+    recorded.check("portal_session.json", fixed(client.post(PORTAL, headers=alice.headers)))
 
 
 # --- scope and no key -----------------------------------------------------------------------------------------------
