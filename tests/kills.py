@@ -45,12 +45,16 @@ CREDIT_MICROS = 1_000_000_000
 BLOCKED = "zeppelin"
 """A word on the scratch organisations' blocklist: such a prompt is prohibited without a model."""
 
+BATCH = 4
+"""Texts in a batch."""
+
 _CLIENTS = 3
 _SLACK = 0.04  # so much of the jobs is submitted ahead of the kills
 _MOST_OPEN = 400
 _LONGEST_DELAY_S = 0.5
 _PATIENCE_S = 60.0
 _FINISH_S = 240.0
+_STALL_S = 8.0
 
 _WITNESSES = (
     "CREATE TABLE witness_job (job_id TEXT, status TEXT, is_prohibited INTEGER)",
@@ -78,8 +82,16 @@ class Wanted(msgspec.Struct, frozen=True):
     number: int
     org: str
     kind: str
-    """prompt, blocked, image, missing, refused, damaged."""
+    """prompt, blocked, batch, image, missing, refused, damaged."""
     webhook: bool
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """What a 202 said."""
+
+    subject: str
+    """What its webhook is about: the job's id, or the batch's."""
+    jobs: tuple[str, ...]
 
 
 class Tally:
@@ -87,8 +99,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.accepted: dict[int, str] = {}
-        """The wanted job's number → its id."""
+        self.accepted: dict[int, Accepted] = {}
+        """By the wanted job's number."""
         self.kills: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()
         """By themselves: the API's main process gives up when its worker is killed twice in a moment."""
@@ -97,6 +109,10 @@ class Tally:
         self.retries: Counter[str] = Counter()
         self.replays = 0
         self.oddities: list[str] = []
+        self.moved: tuple[int, int, float] = (0, 0, time.monotonic())
+        """Kills, answers, and since when they stand there."""
+        self.stalls: list[float] = []
+        """Seconds for which nothing moved."""
         self.answers = 0
 
     def odd(self, what: str) -> None:
@@ -228,8 +244,8 @@ class Box:
 def wanted(campaign: Campaign) -> list[Wanted]:
     """The jobs, by the seed: prompts mostly, some pictures, and a tenth that must fail."""
     rng = random.Random(campaign.seed)
-    kinds = ["prompt", "blocked", "image", "missing", "refused", "damaged"]
-    found = rng.choices(kinds, weights=[76, 9, 5, 6, 2, 2], k=campaign.jobs)
+    kinds = ["prompt", "blocked", "batch", "image", "missing", "refused", "damaged"]
+    found = rng.choices(kinds, weights=[74, 9, 2, 5, 6, 2, 2], k=campaign.jobs)
     orgs = rng.choices([method.value for method in ChargeMethod], weights=[6, 3, 1], k=campaign.jobs)
     return [Wanted(n, org, kind, rng.random() < 0.25) for n, (org, kind) in enumerate(zip(orgs, found, strict=True))]
 
@@ -253,6 +269,7 @@ def run(campaign: Campaign, home: Path, weights: Path, *, say: Any = None) -> di
             thread.start()
         while any(thread.is_alive() for thread in threads):
             time.sleep(1.0)
+            _watch(box, tally)
             if say is not None:
                 say(
                     f"{time.monotonic() - began:6.0f} s  {tally.killed} kills  {len(tally.accepted)} accepted  "
@@ -267,6 +284,19 @@ def run(campaign: Campaign, home: Path, weights: Path, *, say: Any = None) -> di
         box.close()
         receiver.shutdown()
         receiver.server_close()
+
+
+def _watch(box: Box, tally: Tally) -> None:
+    """When nothing moves for long, have both processes write down where each of their threads is."""
+    kills, answers, since = tally.moved
+    if (tally.killed, tally.answers) != (kills, answers):
+        if time.monotonic() - since > _STALL_S:
+            tally.stalls.append(round(time.monotonic() - since, 1))
+        tally.moved = (tally.killed, tally.answers, time.monotonic())
+    elif _STALL_S < time.monotonic() - since < _STALL_S + 1.5:
+        for pid in (*box.pids.values(), *_children(box.pids["serve"])):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGUSR2)
 
 
 # --- clients ---------------------------------------------------------------------------------------------------------
@@ -289,15 +319,15 @@ def _submit(
                 time.sleep(0.02)
             again = rng.random() < 0.05
             while not stop.is_set():
-                job_id = _ask(http, box, receiver, one, tally)
-                if job_id is None:
+                accepted = _ask(http, box, receiver, one, tally)
+                if accepted is None:
                     time.sleep(rng.uniform(0.02, 0.15))
                     continue
                 with tally.lock:
-                    before = tally.accepted.setdefault(one.number, job_id)
+                    before = tally.accepted.setdefault(one.number, accepted)
                     tally.answers += 1
-                if before != job_id:
-                    tally.odd(f"the same Idempotency-Key made {before} and {job_id}")
+                if before != accepted:
+                    tally.odd(f"the same Idempotency-Key made {before} and {accepted}")
                 if not again:
                     break
                 again = False  # once more on purpose: it must be the same job
@@ -309,9 +339,9 @@ def _is_ahead(box: Box, campaign: Campaign, tally: Tally) -> bool:
     return len(tally.accepted) > campaign.jobs * (share + _SLACK) or box.open_jobs() > _MOST_OPEN
 
 
-def _ask(http: httpx.Client, box: Box, receiver: Receiver, one: Wanted, tally: Tally) -> str | None:
-    """The job's id; None when it has to be asked again."""
-    data: dict[str, str] = {"webhook_url": f"{receiver.address}/hook"} if one.webhook else {}
+def _ask(http: httpx.Client, box: Box, receiver: Receiver, one: Wanted, tally: Tally) -> Accepted | None:
+    """None when it has to be asked again."""
+    data: dict[str, Any] = {"webhook_url": f"{receiver.address}/hook"} if one.webhook else {}
     files: dict[str, Any] | None = None
     path = "/api/v1/moderate/image"
     match one.kind:
@@ -319,6 +349,10 @@ def _ask(http: httpx.Client, box: Box, receiver: Receiver, one: Wanted, tally: T
             path, data["prompt"] = "/api/v1/moderate/prompt", f"a quiet harbour in the evening, number {one.number}"
         case "blocked":
             path, data["prompt"] = "/api/v1/moderate/prompt", f"a {BLOCKED} over the sea, number {one.number}"
+        case "batch":
+            path = "/api/v1/moderate/text/batch"
+            words = [BLOCKED if n == 0 else "lighthouse" for n in range(BATCH)]
+            data["items"] = [{"key": str(n), "text": f"a {word} at dawn, {one.number}"} for n, word in enumerate(words)]
         case "missing":
             data["image_url"] = f"{receiver.address}/missing-{one.number}.png"
         case "refused":
@@ -329,12 +363,18 @@ def _ask(http: httpx.Client, box: Box, receiver: Receiver, one: Wanted, tally: T
             files = {"image_file": ("a.png", picture(one.number))}
     headers = {"Authorization": f"Bearer {box.keys[one.org]}", "Idempotency-Key": f"kills-{one.number}"}
     try:
-        answer = http.post(path, data=data, files=files, headers=headers)
+        if one.kind == "batch":
+            answer = http.post(path, json=data, headers=headers)
+        else:
+            answer = http.post(path, data=data, files=files, headers=headers)
     except httpx.TransportError as error:
         tally.retries[type(error).__name__] += 1
         return None
     if answer.status_code == 202:
-        return str(answer.json()["job_id"])
+        body = answer.json()
+        if one.kind == "batch":
+            return Accepted(body["batch_id"], tuple(item["job_id"] for item in body["items"]))
+        return Accepted(body["job_id"], (body["job_id"],))
     tally.retries[str(answer.status_code)] += 1
     if answer.status_code not in (409, 503):
         tally.odd(f"job {one.number} ({one.kind}) was answered {answer.status_code}: {answer.text[:200]}")
@@ -446,12 +486,14 @@ def _report(
         entries.setdefault(row["job_id"], Counter())[row["type"]] += 1
     due = {job_id: _due(names[job["org_id"]], job["status"], job["gpu_ms"]) for job_id, job in jobs.items()}
     told = {delivery[3:]: bodies for delivery, bodies in receiver.got.items()}
-    to_tell = {tally.accepted[one.number] for one in todo if one.webhook and one.number in tally.accepted}
+    to_tell = {tally.accepted[one.number].subject for one in todo if one.webhook and one.number in tally.accepted}
+    accepted = [job_id for one in tally.accepted.values() for job_id in one.jobs]
     whole = reconcile.check(conn)
     failed = conn.execute("SELECT error_code, count(*) FROM job WHERE status = 'failed' GROUP BY 1").fetchall()
     faults = {
-        "jobs that nobody was told of": sorted(set(jobs) - set(tally.accepted.values())),
-        "accepted jobs that are not there": sorted(set(tally.accepted.values()) - set(jobs)),
+        "jobs that nobody was told of": sorted(set(jobs) - set(accepted)),
+        "accepted jobs that are not there": sorted(set(accepted) - set(jobs)),
+        "jobs accepted for two requests": [job_id for job_id, times in Counter(accepted).items() if times > 1],
         "wanted jobs that were never accepted": [one.number for one in todo if one.number not in tally.accepted],
         "jobs that are open": [job_id for job_id, job in jobs.items() if job["status"] not in ("completed", "failed")],
         "jobs with more than one end": _twice(conn, "SELECT job_id FROM witness_job GROUP BY 1 HAVING count(*) > 1"),
@@ -479,12 +521,13 @@ def _report(
         "killed_unseen": dict(tally.unseen),
         "gave_up": dict(tally.ended),
         "jobs": {
-            "accepted": len(tally.accepted),
+            "accepted": len(accepted),
             "completed": count("SELECT count(*) FROM job WHERE status = 'completed'"),
             "prohibited": count("SELECT count(*) FROM job WHERE is_prohibited"),
             "failed": {row[0]: row[1] for row in failed},
             "tries_lost_to_kills": count("SELECT ifnull(sum(attempts - 1), 0) FROM child"),
         },
+        "stalls_s": tally.stalls,
         "clients": {"asked_again": dict(tally.retries), "repeated_on_purpose": tally.replays},
         "ledger": {
             "entries": whole.entries,
@@ -530,7 +573,7 @@ def _main() -> int:
     parser.add_argument("--jobs", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--weights", type=Path, default=os.environ.get("CUSTOMHOUSE_TEST_WEIGHTS"))
-    parser.add_argument("--report", type=Path, help="where the report goes besides standard output")
+    parser.add_argument("--report", type=Path, help="where the report goes besides, and the processes' log beside it")
     asked = parser.parse_args()
     if asked.weights is None:
         parser.error("--weights or CUSTOMHOUSE_TEST_WEIGHTS names the folder of fetched models")
@@ -544,12 +587,14 @@ def _main() -> int:
 
     with tempfile.TemporaryDirectory(prefix="customhouse-kills-", ignore_cleanup_errors=True) as folder:
         report = run(Campaign(asked.kills, asked.jobs, asked.seed), Path(folder) / "home", asked.weights, say=say)
+        log = (Path(folder) / "home" / "processes.log").read_text()
         if report["faults"]:
-            print((Path(folder) / "home" / "processes.log").read_text()[-3_000:], file=sys.stderr)
+            print(log[-3_000:], file=sys.stderr)
     written = json.dumps(report, indent=2)
     print(written)
     if asked.report is not None:
         asked.report.write_text(written)
+        asked.report.with_suffix(".log").write_text(log)
     return 1 if report["faults"] else 0
 
 

@@ -6,6 +6,7 @@ was imported, and the language model, is there already; importing it anew costs 
 """
 
 import ctypes
+import faulthandler
 import os
 import select
 import signal
@@ -62,6 +63,7 @@ def _run(what: str) -> int:
     from appliance.api import server
     from appliance.work import process
 
+    faulthandler.register(signal.SIGUSR2, all_threads=True)  # where each thread is, into the log
     loaded = settings.load()
     log.configure(loaded.log)
     return process.main(loaded) if what == "work" else server.main(loaded)
