@@ -216,12 +216,15 @@ def test_an_old_verdict_names_the_question_that_made_it_whatever_became_of_the_c
     assert job is not None
     assert job.status is Status.COMPLETED
     children = rows.children_of(box.house.db.reader(), submitted)
-    assert str(explain.why(job, children)).startswith("custom:dogs@1: eyes custom:dogs 1.000 ≥ 0.5")
-    assert [(one.name, one.question) for one in explain.questions(job)] == [("custom:dogs@1", "Is there a dog?")]
+    words = rows.words(box.house.db.reader(), job)
+    said = "custom:dogs@1: eyes custom:dogs 1.000 ≥ 0.5 (“Is there a dog?”)"
+    assert str(explain.why(job, children, words)) == said
+    assert [(one.name, one.question) for one in explain.questions(job, words)] == [("custom:dogs@1", "Is there a dog?")]
     later = box.judged("image", **picture())
     job = rows.job(box.house.db.reader(), later["job_id"])
     assert job is not None
-    assert [one.name for one in explain.questions(job)] == ["custom:dogs@4"]  # 2 was changed, 3 removed
+    assert rows.words(box.house.db.reader(), job) == {"dogs": "Is there a fox?"}
+    assert job.plan.versions == {"dogs": 4}  # 2 was changed, 3 removed
     assert later["custom_versions"] == {"dogs": 4}
     assert box.send("get", f"/api/v1/job/{submitted}").json()["custom_versions"] == {"dogs": 1}
     env = {"CUSTOMHOUSE_HOME": str(box.settings.home)}
@@ -243,6 +246,29 @@ def test_the_export_has_a_column_for_each_category_that_was_asked_removed_ones_t
     head, first, second, _ = answer.content.decode("utf-8-sig").split("\r\n")
     place = head.split(",").index("category_custom_dogs")
     assert (first.split(",")[place], second.split(",")[place]) == ("true", "")
+
+
+def test_a_job_from_before_questions_were_versioned_keeps_its_words(box: Box) -> None:
+    box.add()
+    submitted = box.send("post", "/api/v1/moderate/image", **picture()).json()["job_id"]
+    plan = '{"checks":[],"custom":{"dogs":"Is there a cat?"}}'
+    box.house.db.write(lambda conn: conn.execute("UPDATE job SET plan = ? WHERE id = ?", (plan, submitted)))
+    box.runner.work(submitted)
+    body = box.send("get", f"/api/v1/job/{submitted}").json()
+    assert (body["categories"], "custom_versions" in body) == ({"custom": {"dogs": True}}, False)
+    job = rows.job(box.house.db.reader(), submitted)
+    assert job is not None
+    words = rows.words(box.house.db.reader(), job)
+    assert [(one.name, one.question) for one in explain.questions(job, words)] == [("custom:dogs", "Is there a cat?")]
+
+
+def test_a_job_whose_question_was_erased_fails_and_nothing_is_allowed(box: Box) -> None:
+    box.add()
+    submitted = box.send("post", "/api/v1/moderate/image", **picture()).json()["job_id"]
+    box.house.db.write(lambda conn: conn.execute("DELETE FROM custom_category"))
+    box.runner.work(submitted)
+    body = box.send("get", f"/api/v1/job/{submitted}").json()
+    assert (body["status"], body["is_prohibited"], body["error_code"]) == ("failed", None, "INTERNAL_ERROR")
 
 
 # --- tried -----------------------------------------------------------------------------------------------------------

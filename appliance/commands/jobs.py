@@ -29,15 +29,16 @@ def show(job_id: str, as_json: bool) -> None:
     conn = house.db.reader()
     job = rows.job(conn, job_id)
     children = rows.children_of(conn, job_id)
+    words = rows.words(conn, job) if job else {}
     house.close()
     if job is None:
         raise NotFound(f"There is no job {job_id!r}; it may have been removed (customhouse retention)")
     if as_json:
-        click.echo(json.dumps(_shown(job, children), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(_shown(job, children, words), indent=2, ensure_ascii=False))
         return
     click.echo(f"{job.id}  {job.kind.wire}  {job.status}  {_verdict(job)}")
-    click.echo(f"decided by   {explain.why(job, children)}")
-    for question in explain.questions(job):
+    click.echo(f"decided by   {explain.why(job, children, words)}")
+    for question in explain.questions(job, words):
         click.echo(f"asked        {question.name}: {question.question}")
     for child in children:
         at = "" if child.at_ms is None else f" at {child.at_ms / 1000:.1f} s"
@@ -58,14 +59,14 @@ def _verdict(job: JobRow) -> str:
     return "prohibited" if job.is_prohibited else "not prohibited"
 
 
-def _shown(job: JobRow, children: list[Child]) -> dict[str, Any]:
+def _shown(job: JobRow, children: list[Child], words: dict[str, str]) -> dict[str, Any]:
     times = {
         name: None if (at := getattr(job, name)) is None else clock.rfc3339(at)
         for name in ("created_at", "started_at", "completed_at")
     }
     return {
         "job": {**msgspec.to_builtins(job), **times},
-        "decided_by": msgspec.to_builtins(explain.why(job, children)),
-        "asked": msgspec.to_builtins(explain.questions(job)),
+        "decided_by": msgspec.to_builtins(explain.why(job, children, words)),
+        "asked": msgspec.to_builtins(explain.questions(job, words)),
         "checks": msgspec.to_builtins(children),
     }

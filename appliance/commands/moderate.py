@@ -44,12 +44,13 @@ def moderate(modality: str, what: str, org: str, timeout_s: float, as_json: bool
     lanes.follow(follow, submission.kind)
     job = _wait(house, follow.job_id, timeout_s, is_quiet=as_json)
     children = rows.children_of(house.db.reader(), job.id)
+    words = rows.words(house.db.reader(), job)
     house.close()
     if as_json:
         click.echo(msgspec.json.encode({"job": job, "children": children}))
     else:
         verdict = "failed" if job.status is Status.FAILED else "prohibited" if job.is_prohibited else "not prohibited"
-        click.echo(f"{verdict} — {explain.why(job, children)}")
+        click.echo(f"{verdict} — {explain.why(job, children, words)}")
         click.echo(json.dumps(job.categories))
     if job.status is Status.FAILED:
         sys.exit(1)

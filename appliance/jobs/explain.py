@@ -1,6 +1,6 @@
 """Why a job came out as it did, for the admin: the score that decided, the term, the frame. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -47,8 +47,9 @@ class Question(msgspec.Struct, frozen=True):
     question: str
 
 
-def why(job: JobRow, children: Sequence[Child]) -> Why:
-    """A failed job: its error. Else the term, or the score that stands highest against its threshold."""
+def why(job: JobRow, children: Sequence[Child], words: Mapping[str, str] | None = None) -> Why:
+    """A failed job: its error. Else the term, or the score that stands highest against its threshold, with the question
+    if that is among the `words` (rows.words)."""
     if job.status is Status.FAILED:
         return Why(error_code=job.error_code, error=job.error)
     found = [(child, child.finding) for child in children if child.finding is not None]
@@ -68,16 +69,17 @@ def why(job: JobRow, children: Sequence[Child]) -> Why:
         score.threshold,
         at_ms=at_ms,
         version=score.prompt or None,
-        question=job.plan.custom.get(score.category.removeprefix(CUSTOM)),
+        question=(words or {}).get(score.category.removeprefix(CUSTOM)),
     )
 
 
-def questions(job: JobRow) -> list[Question]:
-    """The custom questions that the job was submitted under, whatever became of their categories since."""
+def questions(job: JobRow, words: Mapping[str, str]) -> list[Question]:
+    """The custom questions that the job was submitted under, whatever became of their categories since; `words` are
+    rows.words."""
     versions = job.plan.versions
     return [
         Question(f"{CUSTOM}{slug}@{versions[slug]}" if slug in versions else CUSTOM + slug, question)
-        for slug, question in job.plan.custom.items()
+        for slug, question in words.items()
     ]
 
 

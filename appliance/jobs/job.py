@@ -52,11 +52,17 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     checks: list[str]
     """The built-in checks that are on."""
     custom: dict[str, str] = {}
-    """Slug → question of each custom category that was enabled for this kind of content."""
+    """Slug → question of each custom category, in jobs from before these were counted in versions."""
     versions: dict[str, int] = {}
-    """Slug → version of that question."""
+    """Slug → version of each custom category that was enabled for this kind of content. Its words are read by
+    rows.words: ten questions of 2,000 characters would outweigh the rest of a job."""
     prompts: dict[str, int] = {}
     """Built-in check → version of the administrator's question; one that is not here is asked the file's."""
+
+    @property
+    def own(self) -> list[str]:
+        """The custom categories that are asked, by slug."""
+        return list({**self.custom, **self.versions})
 
 
 class Score(msgspec.Struct, frozen=True):

@@ -24,25 +24,20 @@ def plan(checks_off: Mapping[str, bool], custom: Iterable[CustomCategory], promp
     version that stands."""
     checks = [check for check in CHECKS if checks_off.get(check, True)]
     versions = {check: version for check, version in prompts.items() if check in checks}
-    own = list(custom)
-    return Plan(
-        checks=checks,
-        custom={category.slug: category.question for category in own},
-        versions={category.slug: category.version for category in own},
-        prompts=versions,
-    )
+    own = {category.slug: category.version for category in custom}
+    return Plan(checks=checks, versions=own, prompts=versions)
 
 
 def visual(plan: Plan) -> list[str]:
     """The subjects that are asked of a picture: built-in slugs in the payloads' order, then custom:SLUG."""
-    return [slug for slug in BUILT_IN if slug in plan.checks] + [CUSTOM + slug for slug in plan.custom]
+    return [slug for slug in BUILT_IN if slug in plan.checks] + [CUSTOM + slug for slug in plan.own]
 
 
 def children(kind: JobKind, plan: Plan) -> list[Asked]:
     """The children that a job starts with; none = it completes at once (seed 002). A video's frames are asked later."""
     match kind:
         case JobKind.PROMPT:
-            return [Asked(ChildKind.TEXT)] if "text" in plan.checks or plan.custom else []
+            return [Asked(ChildKind.TEXT)] if "text" in plan.checks or plan.own else []
         case JobKind.IMAGE:
             asked = [Asked(ChildKind.VLM, subject) for subject in visual(plan)]
             return asked + ([Asked(ChildKind.NSFW, "nsfw")] if "nsfw" in plan.checks else [])

@@ -84,6 +84,23 @@ def jobs_of_batch(conn: Connection, batch_id: str) -> list[JobRow]:
     return [job for row in found if (job := _job(row)) is not None]
 
 
+def words(conn: Connection, job: JobRow) -> dict[str, str]:
+    """Slug → question of each custom category that the job is asked, as it stood when the job was submitted."""
+    if not job.plan.versions:
+        return job.plan.custom
+    found = conn.execute(
+        """
+        SELECT custom_category.slug, custom_category_version.question
+        FROM json_each(:versions) AS asked
+        JOIN custom_category ON custom_category.org_id = :org AND custom_category.slug = asked.key
+        JOIN custom_category_version ON custom_category_version.category_id = custom_category.id
+            AND custom_category_version.version = asked.value
+        """,
+        {"versions": msgspec.json.encode(job.plan.versions).decode(), "org": job.org_id},
+    )
+    return {**job.plan.custom, **{row["slug"]: row["question"] for row in found}}
+
+
 def input_of(conn: Connection, job_id: str) -> Input | None:
     """None once it was purged."""
     row = conn.execute("SELECT text, url, path FROM job_input WHERE job_id = :id", {"id": job_id}).fetchone()

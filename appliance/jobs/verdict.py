@@ -25,7 +25,7 @@ def merge(kind: JobKind, plan: Plan, findings: Iterable[Finding]) -> Verdict:
             seen[slug] = seen.get(slug, False) or is_true
     prohibited = any(finding.is_prohibited for finding in found) or any(seen.values())
     reason = next((finding.reason for finding in found if finding.is_prohibited and finding.reason), None)
-    custom = {slug: seen[CUSTOM + slug] for slug in plan.custom if CUSTOM + slug in seen}
+    custom = {slug: seen[CUSTOM + slug] for slug in plan.own if CUSTOM + slug in seen}
     if kind is JobKind.PROMPT:
         return Verdict(prohibited, {"custom": custom}, reason)
     categories: dict[str, object] = {slug: seen[slug] for slug in BUILT_IN if slug in seen}

@@ -21,7 +21,7 @@ Outcome = Finding | Failure
 def moderate(hands: Hands, job: JobRow, children: Sequence[Child]) -> list[tuple[Child, Outcome]]:
     """An outcome for each child. Raises Failure when none of them could be asked."""
     judge = hands.house.settings.inference.vision_judge
-    categories = looking.subjects(hands.house, job.plan)
+    categories = looking.subjects(hands.house, job)
     pictures = hands.decoders.image(source(hands, job))
     asked = [(child.kind, child.subject) for child in children]
     pixels = [picture.pixels for picture in pictures]

@@ -4,16 +4,21 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from appliance.accounts import custom
 from appliance.categories import Category, Source
-from appliance.errors import ModelUnavailable
+from appliance.errors import Failure, ModelUnavailable
 from appliance.house import House
 from appliance.inference.wire import Answer, LookRequest, Pixels, Question
-from appliance.jobs import scoring
-from appliance.jobs.job import ChildKind, Finding, Plan, Score
+from appliance.jobs import rows, scoring
+from appliance.jobs.job import ChildKind, Finding, Score
 from appliance.jobs.plan import CUSTOM
+from appliance.jobs.rows import JobRow
 
 
-def subjects(house: House, plan: Plan) -> dict[str, Category]:
-    """All that a job can be asked, as it was submitted: the built-in categories, and its custom ones as custom:SLUG."""
+def subjects(house: House, job: JobRow) -> dict[str, Category]:
+    """All that a job can be asked, as it was submitted: the built-in categories, and its custom ones as custom:SLUG.
+    Raises Failure when a question's words are gone, with the organisation whose it was."""
+    words = rows.words(house.db.reader(), job)
+    if missing := [slug for slug in job.plan.own if slug not in words]:
+        raise Failure(f"the words of the custom category {missing[0]!r} were erased", permanent=True)
     own = {
         CUSTOM + slug: Category(
             label=slug,
@@ -21,11 +26,11 @@ def subjects(house: House, plan: Plan) -> dict[str, Category]:
             icon="",
             question=question,
             judge_threshold=custom.THRESHOLD,
-            version=plan.versions.get(slug, 0),
+            version=job.plan.versions.get(slug, 0),
         )
-        for slug, question in plan.custom.items()
+        for slug, question in words.items()
     }
-    return {**house.categories_at(plan.prompts), **own}
+    return {**house.categories_at(job.plan.prompts), **own}
 
 
 def request(

@@ -50,9 +50,9 @@ def moderate(hands: Hands, job: JobRow) -> Finding:
     match = hands.lexicons.match(job.org_id, text) if is_screened else None
     if match is not None:
         return Finding({"text": True}, is_prohibited=True, reason=BLOCKLISTED, term=match.term, language=spoken)
-    categories = looking.subjects(hands.house, job.plan)
+    categories = looking.subjects(hands.house, job)
     category = categories["text"]
-    own = {CUSTOM + slug: categories[CUSTOM + slug] for slug in job.plan.custom}
+    own = {CUSTOM + slug: categories[CUSTOM + slug] for slug in job.plan.own}
     judge = hands.house.settings.inference.text_judge
     if own and not judge:
         raise ModelUnavailable(_JUDGELESS, permanent=True)

@@ -36,7 +36,7 @@ def extract(hands: Hands, job: JobRow) -> tuple[Finding, list[tuple[int, str]]]:
 def moderate(hands: Hands, job: JobRow, children: Sequence[Child]) -> list[tuple[Child, Outcome]]:
     """An outcome for each frame, all asked in one call. Raises Failure when none could be asked."""
     judge = hands.house.settings.inference.vision_judge
-    categories = looking.subjects(hands.house, job.plan)
+    categories = looking.subjects(hands.house, job)
     asked = [(ChildKind.VLM, subject) for subject in visual(job.plan)]
     if "nsfw" in job.plan.checks:
         asked.append((ChildKind.NSFW, "nsfw"))
