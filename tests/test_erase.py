@@ -266,7 +266,8 @@ def test_an_erased_organisation_leaves_no_row_behind_but_its_accounts(
     others = everything_of(house, charlie, jobs[charlie.org_id][0])
     assert {table for table, count in filled.items() if not count} == set()
     report = erase.erase(house, Scope(organisation=the_organisation(house, alice)), **WHO)
-    assert (report.is_proven, report.removed["job"], report.contents) == (True, 120, 120)
+    assert (report.is_proven, report.removed["job"]) == (True, 120)
+    assert report.contents >= 120 + 3  # a term, an address, a secret
     left = {table: count for table, count in rows_of(house, alice.org_id).items() if count}
     assert set(left) == set(erase.STAYS)
     assert rows_of(house, charlie.org_id) == others

@@ -131,6 +131,9 @@ def erase(
         _erase_jobs(house, job_ids, gone, removed)
         progress(removed["job"])
     if scope.organisation is not None and scope.is_whole_organisation:
+        for query in _WORDS:
+            for (words,) in house.db.reader().execute(query, {"org": org_id}):
+                gone.add(words)
         _erase_organisation(house, scope.organisation, removed, actor, reason)
     retention.reclaim(house)
     is_log_empty = database.empty_log(house.db.path, patience_s)
@@ -314,12 +317,26 @@ def _remove_of(conn: Connection, *, org_id: str, table: str) -> int:
 
 # --- proof -----------------------------------------------------------------------------------------------------------
 
+_WORDS = (
+    "SELECT keyword FROM keyword WHERE org_id = :org",
+    """
+    SELECT made.question
+    FROM custom_category JOIN custom_category_version AS made ON made.category_id = custom_category.id
+    WHERE custom_category.org_id = :org
+    """,
+    "SELECT url FROM webhook_endpoint WHERE org_id = :org",
+    "SELECT secret FROM webhook_secret WHERE org_id = :org",
+)
+"""What an organisation said besides its jobs: looked for as well."""
+
 _SAME = (
     "SELECT text FROM job_input WHERE text IS NOT NULL",
     "SELECT url FROM job_input WHERE url IS NOT NULL",
     "SELECT keyword FROM keyword",
     "SELECT question FROM custom_category_version",
     "SELECT content FROM prompt_version",
+    "SELECT url FROM webhook_endpoint",
+    "SELECT url FROM delivery",
 )
 """Where the same words may stand of somebody else."""
 
