@@ -1,8 +1,9 @@
 """How often somebody asked: one count a name, shared by all API processes, in a small SQLite file of its own.
 
 A window opens with the first request and lasts a minute; what is refused does not count. One UPSERT asks and counts
-(12 µs, p99 23 µs; 20,000 in a row on 2 cores), so it is done on the event loop. The file is written without a sync: a
-power cut forgets a minute, a killed process nothing. It may be deleted at any time.
+(12 µs, p99 23 µs; 20,000 in a row on 2 cores), so it is done on the event loop; with what is said of it in the answer,
+a GET costs 118 instead of 93 µs of CPU, an accept 441 instead of 400 (paired, 144 rounds of 32). The file is written
+without a sync: a power cut forgets a minute, a killed process nothing. It may be deleted at any time.
 
 When it cannot be written, nobody is refused and the log says so: the limit guards against too much, and a damaged
 count must not stop moderation.

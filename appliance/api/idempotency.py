@@ -13,6 +13,8 @@ It returns `Response[Body]`, and its Entry says `has_idempotency=True`. One that
 `calls_out=True`: the key is claimed on disk first, and `asked.work_id` is the same when, after a kill, another request
 takes the work up; derive the foreign call's own idempotency key, and your row's id, from it. Nothing that is shown only
 once may be an answer here: it is kept in clear for limits.idempotency_hours.
+
+A key adds 55 µs of CPU to an accept of 441 (paired, 144 rounds of 32 at once, one commit each); a replay costs 174.
 """
 
 import asyncio
