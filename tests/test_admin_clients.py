@@ -131,7 +131,7 @@ def test_a_limit_holds_at_once_for_all_keys(desk: Desk, path: str) -> None:
         ({"retain_prompts_days": 36501}, "retain_prompts_days is 0 to 36,500"),
         ({"charge_method": "monthly"}, "charge_method must be one of"),
         ({"plan": "none"}, "is none of: standard"),
-        ({"plan": None}, "plan is required"),
+        ({"plan": 7}, "plan must be a string"),
         ({"status": "terminated"}, "to ban, POST to the client's /ban"),
         ({"status": 1}, "status must be a string"),
     ],

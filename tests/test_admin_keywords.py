@@ -110,6 +110,7 @@ def test_a_term_stands_on_a_list_once(desk: Desk) -> None:
         ({"enabled": "no"}, "enabled must be true or false"),
         ({"enabled": None}, "enabled must be true or false"),
         ({"match": None}, "match is required"),
+        ({"match": 7}, "match must be a string"),
         ({"category": 1}, "category must be a string"),
     ],
 )

@@ -338,8 +338,10 @@ ROUTES = [list_clients, create_client, get_client, change_client, ban_client, un
 
 
 def _changes(given: dict[str, Any]) -> Changes:
-    """Raises InvalidRequest."""
-    found: dict[str, Any] = {name: admin.string(given, name) for name in ("name", "plan") if name in given}
+    """A null counts as left out for the name and the plan. Raises InvalidRequest."""
+    found: dict[str, Any] = {
+        name: value for name in ("name", "plan") if (value := admin.maybe_string(given, name)) is not None
+    }
     for name, ours in (
         ("rate_limit_per_minute", "requests_per_minute"),
         ("burst_per_second", "burst_per_second"),

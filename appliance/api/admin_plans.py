@@ -185,25 +185,25 @@ ROUTES = [list_plans, create_plan, get_plan, change_plan, remove_plan]
 
 
 def _changes(given: dict[str, Any]) -> Changes:
-    """Raises InvalidRequest."""
+    """A null counts as left out, but for the limits and the price at Stripe. Raises InvalidRequest."""
     found: dict[str, Any] = {
         name: admin.whole(given, name) for name in ("requests_per_minute", "burst_per_second") if name in given
     }
-    if "name" in given:
-        found["name"] = admin.string(given, "name")
+    if (name := admin.maybe_string(given, "name")) is not None:
+        found["name"] = name
     if "stripe_price" in given:
         found["stripe_price"] = admin.maybe_string(given, "stripe_price")
     for name in _PRICES:
-        if name in given:
+        if given.get(name) is not None:
             found[name.replace("_usd", "_micros")] = money.parse(given[name], name)
-    if "charge_method" in given:
-        if given["charge_method"] not in _METHODS:
+    if (method := given.get("charge_method")) is not None:
+        if method not in _METHODS:
             raise refused("charge_method", f"must be one of {', '.join(_METHODS)}")
-        found["charge_method"] = ChargeMethod(given["charge_method"])
-    if "is_hidden" in given:
-        if not isinstance(given["is_hidden"], bool):
+        found["charge_method"] = ChargeMethod(method)
+    if (is_hidden := given.get("is_hidden")) is not None:
+        if not isinstance(is_hidden, bool):
             raise refused("is_hidden", "must be true or false")
-        found["is_hidden"] = given["is_hidden"]
+        found["is_hidden"] = is_hidden
     return Changes(**found)
 
 
