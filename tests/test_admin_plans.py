@@ -44,7 +44,7 @@ def test_a_plan_that_somebody_is_on_stays(desk: Desk) -> None:
     desk.done("post", "/plans", GROWTH, status=201)
     client = f"/clients/{desk.alice.org_id}"
     assert desk.done("put", client, {"plan": "growth", "reason": "up"})["effective"]["charge_method"] == "per_job"
-    assert "are on the plan" in desk.refused("delete", "/plans/growth?reason=old", status=409)
+    assert "on the plan 'growth': 1" in desk.refused("delete", "/plans/growth?reason=old", status=409)
     desk.done("put", client, {"plan": "standard", "reason": "down"})
     desk.done("delete", "/plans/growth?reason=old", status=204)
     assert "there are: standard" in desk.refused("get", "/plans/growth", status=404)

@@ -131,7 +131,10 @@ REMOVE = Entry(
     description="Refused while clients are on it. The reason may stand in the query, or in a JSON body.",
     answer=Answer(204, None, "It is gone."),
     errors=(*_WRITES, "CONFLICT"),
-    messages={**_UNKNOWN, "CONFLICT": "2 organisations are on the plan 'growth'; move them to another one first"},
+    messages={
+        **_UNKNOWN,
+        "CONFLICT": "Organisations on the plan 'growth': 2; move them to another one first, or hide it",
+    },
     query=(REQUIRED_REASON,),
 )
 
