@@ -168,7 +168,7 @@ def test_a_page_and_its_total_are_of_one_moment(house: House, alice: Person) -> 
         (Wanted(is_prohibited=True, since=T0 + 5), "job_listed"),
         (Wanted(statuses=frozenset({Status.FAILED, Status.QUEUED}), prefix="a"), "job_listed"),
         (Wanted(prefix="ab", since=T0 - DAY + 1), "job_of_org"),
-        (Wanted(prefix="abc", is_prohibited=True), "sqlite_autoindex_job_1"),
+        (Wanted(prefix="abc", is_prohibited=True), "job_by_id"),
     ],
 )
 def test_no_question_of_the_list_scans_the_table_or_sorts_what_it_skips(

@@ -3,7 +3,7 @@
 Ten million rows cannot be counted while somebody waits, nor skipped one by one. job_count_* say how many closed jobs
 each day and hour has of each facet, so that a total is a sum of few rows and a page is read where it begins. What is
 scanned is an index, and of it only the edges of the range and the hour of the page; with a prefix of one or two
-characters, the day. A longer prefix has few matches (one job in 4096), which are read through their ids.
+characters, the day. A longer prefix has few matches (one job in 4096), which are all looked at in an index by id.
 """
 
 import re
@@ -28,7 +28,7 @@ STATES = (
 """Status and verdict. A job's facet is the place of its kind × 6 + the place of its state: job.facet in SQL."""
 
 _ALL = len(KINDS) * len(STATES)
-_OPEN = 2  # the first states; they are not counted ahead
+_OPEN = 2  # the first two states; they are not counted ahead
 _HOUR = 3_600_000
 _DAY = 24 * _HOUR
 _NEVER = 2**53 // _DAY * _DAY  # no time is later; whole days, so that nothing is left over to scan
@@ -98,6 +98,18 @@ class _Asked(NamedTuple):
     def open_facets(self) -> list[int]:
         return [facet for facet in self.facets if facet % len(STATES) < _OPEN]
 
+    @property
+    def and_prefix(self) -> str:
+        return "AND id >= :prefix AND id < :beyond" if self.prefix else ""
+
+    def open_jobs(self, columns: str) -> str:
+        """Those that match and are still open: few, so they are looked at one by one."""
+        return f"""
+            SELECT {columns} FROM job INDEXED BY job_listed
+            WHERE org_id = :org AND facet IN ({_listing(self.open_facets)})
+                AND created_at >= :since AND created_at < :until {self.and_prefix}
+            """  # noqa: S608  # facets are our own numbers
+
 
 def page(conn: Connection, org_id: str, wanted: Wanted, limit: int, offset: int) -> Page:
     """The jobs that match, newest first (of one millisecond: by id), from the `offset`th on; all read at one moment."""
@@ -162,30 +174,16 @@ def _buckets(asked: _Asked, since: int, until: int, steps: Sequence[int]) -> lis
 
 def _counted(asked: _Asked, since: int, until: int, step: int) -> list[Row]:
     """The buckets of this length that begin in [since, until), newest first: closed jobs as they were counted, and the
-    open ones, which are few."""
-    if asked.prefix:
-        closed = f"""
-            SELECT at, (
-                SELECT ifnull(sum(jobs), 0) FROM job_count_head AS head
-                WHERE head.org_id = :org AND head.at = day.at AND head >= :prefix AND head < :beyond AND {asked.among}
-                ) AS jobs
-            FROM (SELECT DISTINCT at FROM job_count_day WHERE org_id = :org AND at >= :since AND at < :until) AS day
-            """  # noqa: S608  # facets are our own numbers
-    else:
-        closed = f"""
-            SELECT at, sum(jobs) AS jobs FROM {"job_count_day" if step == _DAY else "job_count_hour"}
-            WHERE org_id = :org AND at >= :since AND at < :until AND {asked.among}
-            GROUP BY at
-            """  # noqa: S608  # facets are our own numbers
-    counted = closed
+    open ones."""
+    table = "job_count_head" if asked.prefix else "job_count_day" if step == _DAY else "job_count_hour"
+    counted = f"""
+        SELECT at, sum(jobs) AS jobs FROM {table}
+        WHERE org_id = :org {"AND head = :prefix" if asked.prefix else ""} AND at >= :since AND at < :until
+            AND {asked.among}
+        GROUP BY at
+        """  # noqa: S608  # facets are our own numbers
     if asked.open_facets:
-        counted = f"""
-            {closed}
-            UNION ALL
-            SELECT created_at - created_at % :step, 1 FROM job INDEXED BY job_listed
-            WHERE org_id = :org AND facet IN ({_listing(asked.open_facets)})
-                AND created_at >= :since AND created_at < :until {_and_prefix(asked)}
-            """  # noqa: S608  # facets are our own numbers
+        counted += f"UNION ALL {asked.open_jobs('created_at - created_at % :step, 1')}"
     return asked.conn.execute(
         f"SELECT at, sum(jobs) AS jobs FROM ({counted}) GROUP BY at ORDER BY at DESC",  # noqa: S608  # as above
         {**asked.values, "since": since, "until": until, "step": step},
@@ -196,7 +194,7 @@ def _scanned(asked: _Asked, since: int, until: int) -> int:
     row = asked.conn.execute(
         f"""
         SELECT count(*) FROM job INDEXED BY job_listed
-        WHERE org_id = :org AND {asked.among} AND created_at >= :since AND created_at < :until {_and_prefix(asked)}
+        WHERE org_id = :org AND {asked.among} AND created_at >= :since AND created_at < :until {asked.and_prefix}
         """,  # noqa: S608  # facets are our own numbers
         {**asked.values, "since": since, "until": until},
     ).fetchone()
@@ -210,7 +208,7 @@ def _read(asked: _Asked, since: int, until: int, limit: int, offset: int) -> lis
         each = ["INDEXED BY job_of_org WHERE org_id = :org"]
     else:
         each = [f"INDEXED BY job_listed WHERE org_id = :org AND facet = {facet}" for facet in asked.facets]
-    rest = f"AND created_at >= :since AND created_at < :until {_and_prefix(asked)}"
+    rest = f"AND created_at >= :since AND created_at < :until {asked.and_prefix}"
     found = asked.conn.execute(
         f"""
         {" UNION ALL ".join(f"SELECT seq, created_at, id FROM job {where} {rest}" for where in each)}
@@ -223,24 +221,21 @@ def _read(asked: _Asked, since: int, until: int, limit: int, offset: int) -> lis
 
 
 def _by_id(asked: _Asked, since: int, until: int, limit: int, offset: int) -> Page:
-    """The same for a prefix with few matches: all of them are found by it, in every organisation."""
-    found = asked.conn.execute(
-        f"""
-        SELECT seq, created_at, id FROM job INDEXED BY sqlite_autoindex_job_1
-        WHERE org_id = :org AND {asked.among} AND created_at >= :since AND created_at < :until {_and_prefix(asked)}
-        """,  # noqa: S608  # facets are our own numbers
-        {**asked.values, "since": since, "until": until},
-    ).fetchall()
+    """The same for a prefix with few matches: all of them."""
+    sql = f"""
+        SELECT seq, created_at, id FROM job INDEXED BY job_by_id
+        WHERE org_id = :org AND {asked.among} AND facet % {len(STATES)} > {_OPEN - 1}
+            AND created_at >= :since AND created_at < :until {asked.and_prefix}
+        """  # noqa: S608  # facets are our own numbers
+    if asked.open_facets:
+        sql += f"UNION ALL {asked.open_jobs('seq, created_at, id')}"
+    found = asked.conn.execute(sql, {**asked.values, "since": since, "until": until}).fetchall()
     found.sort(key=lambda row: (-row["created_at"], row["id"]))
     return Page(_shown(asked.conn, [row["seq"] for row in found[offset : offset + limit]]), len(found))
 
 
 def _listing(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))
-
-
-def _and_prefix(asked: _Asked) -> str:
-    return "AND id >= :prefix AND id < :beyond" if asked.prefix else ""
 
 
 def _shown(conn: Connection, seqs: Sequence[int]) -> list[Listed]:

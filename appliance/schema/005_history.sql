@@ -42,15 +42,16 @@ CREATE TABLE job_count_hour (
     jobs INTEGER NOT NULL,
     PRIMARY KEY (org_id, at, facet)
 ) STRICT, WITHOUT ROWID;
--- Of a day, by the first two characters of the id: one prefix in 256 is few enough to read, all that begin with one are not.
+-- Of a day, by the first character of the id, and by the first two; for more there is job_by_id.
 CREATE TABLE job_count_head (
     org_id TEXT NOT NULL,
-    at INTEGER NOT NULL,
     head TEXT NOT NULL,
+    at INTEGER NOT NULL,
     facet INTEGER NOT NULL,
     jobs INTEGER NOT NULL,
-    PRIMARY KEY (org_id, at, head, facet)
+    PRIMARY KEY (org_id, head, at, facet)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX job_by_id ON job (org_id, id, facet, created_at) WHERE facet % 6 > 1;
 
 CREATE TRIGGER job_counted AFTER INSERT ON job WHEN new.facet % 6 > 1 BEGIN
     INSERT INTO job_count_day VALUES (new.org_id, new.created_at - new.created_at % 86400000, new.facet, 1)
@@ -58,7 +59,8 @@ CREATE TRIGGER job_counted AFTER INSERT ON job WHEN new.facet % 6 > 1 BEGIN
     ; INSERT INTO job_count_hour VALUES (new.org_id, new.created_at - new.created_at % 3600000, new.facet, 1)
         ON CONFLICT DO UPDATE SET jobs = jobs + 1
     ; INSERT INTO job_count_head
-        VALUES (new.org_id, new.created_at - new.created_at % 86400000, substr(new.id, 1, 2), new.facet, 1)
+        VALUES (new.org_id, substr(new.id, 1, 1), new.created_at - new.created_at % 86400000, new.facet, 1),
+            (new.org_id, substr(new.id, 1, 2), new.created_at - new.created_at % 86400000, new.facet, 1)
         ON CONFLICT DO UPDATE SET jobs = jobs + 1
     ; END;
 CREATE TRIGGER job_closed_counted AFTER UPDATE OF status, is_prohibited ON job
@@ -68,7 +70,8 @@ CREATE TRIGGER job_closed_counted AFTER UPDATE OF status, is_prohibited ON job
     ; INSERT INTO job_count_hour VALUES (new.org_id, new.created_at - new.created_at % 3600000, new.facet, 1)
         ON CONFLICT DO UPDATE SET jobs = jobs + 1
     ; INSERT INTO job_count_head
-        VALUES (new.org_id, new.created_at - new.created_at % 86400000, substr(new.id, 1, 2), new.facet, 1)
+        VALUES (new.org_id, substr(new.id, 1, 1), new.created_at - new.created_at % 86400000, new.facet, 1),
+            (new.org_id, substr(new.id, 1, 2), new.created_at - new.created_at % 86400000, new.facet, 1)
         ON CONFLICT DO UPDATE SET jobs = jobs + 1
     ; END;
 CREATE TRIGGER job_opened_uncounted AFTER UPDATE OF status, is_prohibited ON job
@@ -78,15 +81,15 @@ CREATE TRIGGER job_opened_uncounted AFTER UPDATE OF status, is_prohibited ON job
     ; UPDATE job_count_hour SET jobs = jobs - 1
         WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 3600000 AND facet = old.facet
     ; UPDATE job_count_head SET jobs = jobs - 1
-        WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 86400000 AND head = substr(old.id, 1, 2)
-            AND facet = old.facet
+        WHERE org_id = old.org_id AND head IN (substr(old.id, 1, 1), substr(old.id, 1, 2))
+            AND at = old.created_at - old.created_at % 86400000 AND facet = old.facet
     ; DELETE FROM job_count_day
         WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 86400000 AND facet = old.facet AND jobs = 0
     ; DELETE FROM job_count_hour
         WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 3600000 AND facet = old.facet AND jobs = 0
     ; DELETE FROM job_count_head
-        WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 86400000 AND head = substr(old.id, 1, 2)
-            AND facet = old.facet AND jobs = 0
+        WHERE org_id = old.org_id AND head IN (substr(old.id, 1, 1), substr(old.id, 1, 2))
+            AND at = old.created_at - old.created_at % 86400000 AND facet = old.facet AND jobs = 0
     ; END;
 CREATE TRIGGER job_uncounted AFTER DELETE ON job WHEN old.facet % 6 > 1 BEGIN
     UPDATE job_count_day SET jobs = jobs - 1
@@ -94,15 +97,15 @@ CREATE TRIGGER job_uncounted AFTER DELETE ON job WHEN old.facet % 6 > 1 BEGIN
     ; UPDATE job_count_hour SET jobs = jobs - 1
         WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 3600000 AND facet = old.facet
     ; UPDATE job_count_head SET jobs = jobs - 1
-        WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 86400000 AND head = substr(old.id, 1, 2)
-            AND facet = old.facet
+        WHERE org_id = old.org_id AND head IN (substr(old.id, 1, 1), substr(old.id, 1, 2))
+            AND at = old.created_at - old.created_at % 86400000 AND facet = old.facet
     ; DELETE FROM job_count_day
         WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 86400000 AND facet = old.facet AND jobs = 0
     ; DELETE FROM job_count_hour
         WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 3600000 AND facet = old.facet AND jobs = 0
     ; DELETE FROM job_count_head
-        WHERE org_id = old.org_id AND at = old.created_at - old.created_at % 86400000 AND head = substr(old.id, 1, 2)
-            AND facet = old.facet AND jobs = 0
+        WHERE org_id = old.org_id AND head IN (substr(old.id, 1, 1), substr(old.id, 1, 2))
+            AND at = old.created_at - old.created_at % 86400000 AND facet = old.facet AND jobs = 0
     ; END;
 
 -- What an organisation used, by the bucket in which the job was submitted: whenever it closes or is paid for, it counts

@@ -5,8 +5,10 @@ INSERT INTO job_count_hour
 INSERT INTO job_count_day
     SELECT org_id, at - at % 86400000, facet, sum(jobs) FROM job_count_hour GROUP BY 1, 2, 3;
 INSERT INTO job_count_head
-    SELECT org_id, created_at - created_at % 86400000, substr(id, 1, 2), facet, count(*) FROM job WHERE facet % 6 > 1
+    SELECT org_id, substr(id, 1, 2), created_at - created_at % 86400000, facet, count(*) FROM job WHERE facet % 6 > 1
     GROUP BY 1, 2, 3, 4;
+INSERT INTO job_count_head
+    SELECT org_id, substr(head, 1, 1), at, facet, sum(jobs) FROM job_count_head GROUP BY 1, 2, 3, 4;
 
 INSERT INTO usage (org_id, step, at, prompt_jobs, image_jobs, video_jobs)
     SELECT org_id, step, created_at - created_at % step, sum(facet / 6 = 0), sum(facet / 6 = 1), sum(facet / 6 = 2)
