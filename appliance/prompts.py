@@ -37,7 +37,7 @@ class Version(msgspec.Struct, frozen=True):
 
 
 def now(conn: Connection) -> dict[str, int]:
-    """Category → version, of those questions that are not the file's. Four rows at most: 5 µs."""
+    """Category → version, of those questions that are not the file's. Four rows at most: 8 to 14 µs."""
     return {CATEGORY_OF[row["slug"]]: row["version"] for row in conn.execute("SELECT slug, version FROM prompt_now")}
 
 
