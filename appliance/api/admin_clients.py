@@ -114,6 +114,9 @@ CREATE = Entry(
     examples={"plain": {"name": "acme"}},
     links=(
         Link("get_client", {"client_id": "$response.body#/id"}, "Read it."),
+        Link("change_client", {"client_id": "$response.body#/id"}, "Change it."),
+        Link("ban_client", {"client_id": "$response.body#/id"}, "Let it in no more.", {"reason": "Abuse"}),
+        Link("unban_client", {"client_id": "$response.body#/id"}, "Let it in again.", {"reason": "Settled"}),
         Link("create_client_key", {"client_id": "$response.body#/id"}, "Make it a key.", {"name": "production"}),
     ),
 )
@@ -207,7 +210,7 @@ CREDIT = Entry(
     examples={"goodwill": {"amount_usd": 25, "reason": "Goodwill, ticket 4711"}},
 )
 
-ClientId = Annotated[str, PathParameter(description="The `id` of the client.")]
+ClientId = Annotated[str, PathParameter(description="The `id` of the client.", schema_extra={"format": "uuid"})]
 
 _PATH = f"{ROOT}/clients"
 _ONE = f"{_PATH}/{{client_id:str}}"

@@ -14,7 +14,7 @@ from appliance.accounts.keys import Key
 from appliance.api import admin
 from appliance.api.admin import REASON, REQUIRED_REASON, ROOT, Asked, administered
 from appliance.api.admin_clients import ClientId
-from appliance.api.documents import Answer, Entry, Field
+from appliance.api.documents import Answer, Entry, Field, Link
 from appliance.api.door import door
 from appliance.api.shapes import Moment, Uuid
 from appliance.api.submission import refused
@@ -89,6 +89,11 @@ CREATE = Entry(
         REASON,
     ),
     examples={"default scopes": {"name": "production"}},
+    links=(
+        Link("rotate_key", {"key_id": "$response.body#/id"}, "Put another in its place.", {"reason": "Yearly"}),
+        Link("revoke_key", {"key_id": "$response.body#/id"}, "End it.", {"reason": "It leaked"}),
+        Link("list_client_keys", {"client_id": "$response.body#/client_id"}, "See it among the others."),
+    ),
 )
 ROTATE = Entry(
     id="rotate_key",
@@ -123,7 +128,7 @@ REVOKE = Entry(
     examples={"leaked": {"reason": "Leaked in a public repository"}},
 )
 
-KeyId = Annotated[str, PathParameter(description="The `id` of the key.")]
+KeyId = Annotated[str, PathParameter(description="The `id` of the key.", schema_extra={"format": "uuid"})]
 
 _OF_CLIENT = f"{ROOT}/clients/{{client_id:str}}/keys"
 _ONE = f"{ROOT}/keys/{{key_id:str}}"

@@ -91,7 +91,10 @@ ADD = Entry(
         REASON,
     ),
     examples={"for all": {"keyword": "mildterm", "match": "word"}},
-    links=(Link("change_keyword", {"keyword_id": "$response.body#/id"}, "Change it."),),
+    links=(
+        Link("change_keyword", {"keyword_id": "$response.body#/id"}, "Change it."),
+        Link("remove_keyword", {"keyword_id": "$response.body#/id", "reason": "Out of date"}, "Remove it."),
+    ),
 )
 CHANGE = Entry(
     id="change_keyword",
@@ -116,7 +119,7 @@ REMOVE = Entry(
     query=(REQUIRED_REASON,),
 )
 
-KeywordId = Annotated[str, PathParameter(description="The `id` of the term.")]
+KeywordId = Annotated[str, PathParameter(description="The `id` of the term.", schema_extra={"format": "uuid"})]
 
 _PATH = f"{ROOT}/keywords"
 

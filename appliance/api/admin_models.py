@@ -132,7 +132,7 @@ CLEAR = Entry(
     query=(REASON,),
 )
 
-Provider = Annotated[str, PathParameter(description="onnx or llama_cpp.")]
+Provider = Annotated[str, PathParameter(description="onnx or llama_cpp.", schema_extra={"enum": [*PROVIDERS]})]
 
 _PATH = f"{ROOT}/models/{{provider:str}}"
 

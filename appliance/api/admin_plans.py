@@ -103,7 +103,11 @@ CREATE = Entry(
         REASON,
     ),
     examples={"per job": {"slug": "growth", "name": "Growth", "charge_method": "per_job", "prompt_usd": 0.0008}},
-    links=(Link("get_plan", {"slug": "$response.body#/slug"}, "Read it."),),
+    links=(
+        Link("get_plan", {"slug": "$response.body#/slug"}, "Read it."),
+        Link("change_plan", {"slug": "$response.body#/slug"}, "Change it."),
+        Link("remove_plan", {"slug": "$response.body#/slug", "reason": "No longer sold"}, "Remove it."),
+    ),
 )
 READ = Entry(
     id="get_plan",

@@ -186,7 +186,9 @@ TEST = Entry(
     examples={"a text": {"slug": "text-prohibition", "input": "A harbour at dawn"}},
 )
 
-Slug = Annotated[str, PathParameter(description=f"One of {', '.join(CATEGORY_OF)}.")]
+Slug = Annotated[
+    str, PathParameter(description=f"One of {', '.join(CATEGORY_OF)}.", schema_extra={"enum": [*CATEGORY_OF]})
+]
 
 _PATH = f"{ROOT}/prompts"
 _ONE = f"{_PATH}/{{slug:str}}"

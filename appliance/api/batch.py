@@ -132,7 +132,10 @@ SUBMIT = Entry(
     scope="moderate:prompt",
     errors=(*SUBMISSION, "BATCH_EMPTY", "BATCH_TOO_LARGE", "DUPLICATE_ITEM_KEY", "TEXT_TOO_LONG"),
     has_idempotency=True,
-    links=(Link("get_text_batch", {"batch_id": "$response.body#/batch_id"}, "Poll it."),),
+    links=(
+        Link("get_text_batch", {"batch_id": "$response.body#/batch_id"}, "Poll it."),
+        Link("get_job", {"job_id": "$response.body#/items/0/job_id"}, "The first of its jobs."),
+    ),
     fields=(
         Field("items", f"1 to {MOST} texts.", is_required=True, shape=_Items),
         Field(
@@ -162,7 +165,9 @@ READ = Entry(
 
 _PATH = "/api/v1/moderate/text/batch"
 
-BatchId = Annotated[str, PathParameter(description="The `batch_id` of the submission's answer.")]
+BatchId = Annotated[
+    str, PathParameter(description="The `batch_id` of the submission's answer.", schema_extra={"format": "uuid"})
+]
 
 
 @post(_PATH, status_code=202, **operation(SUBMIT))

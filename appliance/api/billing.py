@@ -10,7 +10,7 @@ from litestar.openapi.spec import OpenAPIType
 from appliance import clock
 from appliance.accounts import plans
 from appliance.accounts.keys import Caller
-from appliance.api.documents import Answer, Entry, Field, operation
+from appliance.api.documents import Answer, Entry, Field, Link, operation
 from appliance.api.door import Door, door
 from appliance.billing import autotopup, cursor, ledger, money
 from appliance.billing.ledger import EntryType
@@ -126,6 +126,9 @@ RECORDS = Entry(
             is_list=True,
             example="charge,refund",
         ),
+    ),
+    links=(
+        Link("list_billing_records", {"cursor": "$response.body#/next_cursor"}, "The next page, when there is one."),
     ),
 )
 

@@ -150,6 +150,7 @@ CREATE = Entry(
     has_idempotency=True,
     links=(
         Link("change_custom_category", {"category_id": "$response.body#/category_id"}, "Change it."),
+        Link("list_custom_category_versions", {"category_id": "$response.body#/category_id"}, "What it was before."),
         Link("remove_custom_category", {"category_id": "$response.body#/category_id"}, "Remove it."),
         Link("try_custom_category", {"category_id": "$response.body#/category_id"}, "Try it on an example."),
     ),

@@ -89,7 +89,8 @@ def operation(entry: Entry) -> dict[str, Any]:
     """The arguments of a route's decorator: its guard and scope, and what the document says of it, from one source."""
     scope = f" Scope: `{entry.scope}`." if entry.scope else ""
     responses = {answer.status: _response(answer) for answer in (entry.answer, *entry.also)}
-    responses |= refusals.documented(_codes(entry), entry.scope, entry.messages)
+    messages = {**(_JSON_ONLY if entry.is_json_only or entry.body else {}), **entry.messages}
+    responses |= refusals.documented(_codes(entry), entry.scope, messages)
     return {
         "guards": [] if entry.is_open else [recognised],
         "opt": {"scope": entry.scope},
@@ -103,9 +104,17 @@ def operation(entry: Entry) -> dict[str, Any]:
     }
 
 
+_JSON_ONLY = {
+    "INVALID_REQUEST": "The body must be a JSON object",
+    "PAYLOAD_TOO_LARGE": "The request body is too large",
+    "UNSUPPORTED_MEDIA": "Send application/json",
+}
+
+
 def _codes(entry: Entry) -> tuple[str, ...]:
     return (
         *(("INVALID_REQUEST",) if entry.query else ()),
+        *(("INVALID_REQUEST", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA") if _body(entry) else ()),
         *entry.errors,
         *(refusals.IDEMPOTENT if entry.has_idempotency else ()),
         *(() if entry.is_open else refusals.KEYED),

@@ -116,6 +116,13 @@ LIST = Entry(
     description="The cards saved to this account, the newest first. While Stripe is down, as they were last seen.",
     scope=SCOPE,
     answer=Answer(200, PaymentMethods, "The saved cards.", {"one card": {"payment_methods": [_CARD]}}),
+    links=(
+        Link(
+            "detach_payment_method",
+            {"payment_method_id": "$response.body#/payment_methods/0/payment_method_id"},
+            "Remove the first.",
+        ),
+    ),
     messages=_UNAVAILABLE,
 )
 DETACH = Entry(
