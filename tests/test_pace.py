@@ -14,6 +14,10 @@ def piece(size: int, *, more: bool = True) -> dict[str, Any]:
     return {"type": "http.request", "body": b"x" * size, "more_body": more}
 
 
+async def unsent(message: Any) -> None:
+    pass
+
+
 def read(messages: list[dict[str, Any]], every_s: float, timeout_s: float) -> int:
     """Read them all, one each `every_s`; how many came."""
 
@@ -24,7 +28,7 @@ def read(messages: list[dict[str, Any]], every_s: float, timeout_s: float) -> in
             await asyncio.sleep(every_s)
             return next(coming)
 
-        incoming = Incoming(receive, timeout_s)
+        incoming = Incoming(receive, timeout_s, Outgoing(unsent, 1))
         for count in itertools.count(1):
             message: Any = await incoming()
             if not message.get("more_body"):
@@ -61,9 +65,22 @@ def test_once_the_body_is_whole_the_wait_for_the_end_is_unlimited() -> None:
                 await asyncio.sleep(0.1)
             return messages.pop(0)
 
-        incoming = Incoming(receive, 0.02)
+        incoming = Incoming(receive, 0.02, Outgoing(unsent, 1))
         assert (await incoming())["type"] == "http.request"
         assert (await incoming())["type"] == "http.disconnect"
+
+    asyncio.run(run())
+
+
+def test_once_there_is_an_answer_nobody_waits_for_the_body() -> None:
+    async def run() -> None:
+        async def receive() -> Any:
+            await asyncio.sleep(0.1)
+            return {"type": "http.disconnect"}
+
+        outgoing = Outgoing(unsent, 1)
+        await outgoing({"type": "http.response.start", "status": 200, "headers": []})
+        assert (await Incoming(receive, 0.02, outgoing)())["type"] == "http.disconnect"
 
     asyncio.run(run())
 

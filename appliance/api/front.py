@@ -57,7 +57,7 @@ class Front:
             await outgoing(message)
 
         try:
-            await self._app(scope, Incoming(receive, self._timeouts.body_timeout_s), send_with_id)
+            await self._app(scope, Incoming(receive, self._timeouts.body_timeout_s, outgoing), send_with_id)
         except Exception:
             if not outgoing.is_given_up:
                 raise
