@@ -13,9 +13,11 @@ import pytest
 from litestar.testing import TestClient
 
 from appliance import database
+from appliance import settings as settings_file
 from appliance.accounts import keys, limits, organisations, plans
 from appliance.accounts.limits import Limits
 from appliance.accounts.organisations import Standing
+from appliance.errors import Misconfigured
 from appliance.house import House
 from appliance.settings import Limits as Limited
 from appliance.settings import Settings
@@ -193,6 +195,20 @@ def test_the_clock_may_be_set_back(make: Any) -> None:
     ask(client, alice)
     age(house, -3_600_000)
     assert standing(ask(client, alice))[:2] == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REQUESTS_PER_MINUTE", "0"),
+        ("BURST_PER_SECOND", "-1"),
+        ("FAILED_AUTH_PER_MINUTE", "0"),
+        ("IDEMPOTENCY_HOURS", "0"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused_at_start(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(Misconfigured, match=f"limits.{name.lower()} must be at least"):
+        settings_file.load(environ={"CUSTOMHOUSE_HOME": str(tmp_path), f"CUSTOMHOUSE_LIMITS_{name}": value})
 
 
 # --- wrong keys ------------------------------------------------------------------------------------------------------
