@@ -16,14 +16,23 @@ from litestar.testing import TestClient
 from appliance import clock, database
 from appliance.commands.retention import retention as command
 from appliance.database import Connection
+from appliance.demo import MEDIA
 from appliance.errors import Misconfigured
 from appliance.house import House
+from appliance.inference.client import Models
 from appliance.jobs import advance, content, rows
 from appliance.jobs.job import ChildKind, Finding, JobKind, Submission
 from appliance.jobs.submit import submit
+from appliance.media.decoders import Decoders
+from appliance.outbound import Outbound
 from appliance.settings import Retention, load
+from appliance.tasks import Lanes
+from appliance.text.lexicons import Lexicons
 from appliance.work import retention
+from appliance.work.hands import Hands
 from appliance.work.retention import DAY_MS
+from appliance.work.runner import Runner
+from appliance.work.sweep import Sweep
 from tests.cast import Person
 
 DONE = Finding(categories={"text": False})
@@ -251,6 +260,48 @@ def test_use_by_the_minute_goes_after_two_days_and_the_hours_stay(house: House, 
 def test_days_that_mean_nothing_are_refused_at_start(key: str, value: str) -> None:
     with pytest.raises(Misconfigured, match=f"retention.{key.lower()}"):
         load(environ={f"CUSTOMHOUSE_RETENTION_{key}": value})
+
+
+# --- media -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_a_job_that_closes_at_once_is_not_kept(house: House, alice: Person, client: TestClient[Any]) -> None:
+    off = json.dumps({"nsfw": False, "underage": False, "ai_adult_general": False})
+    house.db.write(lambda conn: conn.execute("UPDATE organisation SET checks_off = ?", (off,)))
+    picture = {"image_file": ("a.jpg", next(MEDIA.glob("*.jpg")).read_bytes())}
+    answer = client.post("/api/v1/moderate/image", files=picture, headers=alice.headers)
+    assert answer.status_code == 202
+    job = client.get(f"/api/v1/job/{answer.json()['job_id']}", headers=alice.headers).json()
+    assert job["status"] == "completed"
+    assert list(house.settings.media_dir.iterdir()) == []
+
+
+def test_the_media_of_a_job_that_the_sweep_gives_up_go_with_its_end(house: House, alice: Person) -> None:
+    (house.settings.media_dir / "upload").write_bytes(b"drawn shapes")
+    job = house.db.write(
+        lambda conn: submit(conn, house, alice.org_id, None, Submission(JobKind.VIDEO, path="upload")).job_id
+    )
+    (house.settings.media_dir / job).mkdir()
+    for _ in range(house.settings.worker.max_attempts):
+        house.db.write(lambda conn: conn.execute("UPDATE child SET status = 'queued'"))
+        house.db.write(lambda conn: rows.claim(conn, job, "lost", 1, clock.now_ms(), 1))
+    outbound = Outbound([])
+    hands = Hands(
+        house,
+        Models(house.settings.inference_socket, 1.0),
+        Decoders(house.settings),
+        outbound,
+        Lexicons(house),
+    )
+    lanes = Lanes(house.settings)
+    Sweep(Runner(hands, lanes.follow), lanes).begin()
+    found = rows.job(house.db.reader(), job)
+    assert found is not None
+    assert found.status == "failed"
+    assert list(house.settings.media_dir.iterdir()) == []
+    lanes.close()
+    hands.decoders.close()
+    hands.models.close()
 
 
 # --- in what steps ---------------------------------------------------------------------------------------------------

@@ -222,7 +222,8 @@ async def _accept(
         follow_up = submit(conn, there.house, caller.org_id, caller.key_id, made)
         to_follow.append(follow_up)
         if upload is not None:
-            upload.is_adopted = True  # here, not below: a caller who hangs up now must not take the file away
+            # here, not below: a caller who hangs up now must not take the file away. A job that has closed needs none
+            upload.is_adopted = not follow_up.is_closed
         return Accepted(follow_up.job_id)
 
     try:

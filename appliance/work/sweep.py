@@ -11,6 +11,7 @@ from appliance.jobs.advance import FollowUp
 from appliance.jobs.job import JobKind
 from appliance.tasks import LANE_OF, Lanes
 from appliance.webhooks import deliveries
+from appliance.work import images
 from appliance.work.runner import Runner
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ class Sweep:
             follow = self._house.db.write(change)
             if follow.delivery_id is not None:
                 self._lanes.delivery(follow.delivery_id)
+            if follow.is_closed and (job := rows.job(self._house.db.reader(), child.job_id)) is not None:
+                images.discard(self._runner.hands, job)
         for job_id in dict.fromkeys(child.job_id for child in lost):
             log.warning("job taken back from a lost worker", extra={"job": job_id})
             self._wake(job_id)
