@@ -104,7 +104,9 @@ def test_the_user_who_asks_is_the_actor_whatever_the_headers_say(served: Served,
     )
     assert (status, body["burst_per_second"]) == (200, 3)
     (line,) = audit.page(served.house.db.reader(), audit.Filter(org_id=alice.org_id))
-    assert (line.actor, line.reason) == (f"operator:{pwd.getpwuid(os.getuid()).pw_name}", "x")
+    name = f"operator:{pwd.getpwuid(os.getuid()).pw_name}"
+    assert (line.actor, line.reason) == (name, "x")
+    wait(lambda: f'"key":"{name}"' in served.log())
 
 
 def test_on_the_port_nothing_is_found(served: Served) -> None:

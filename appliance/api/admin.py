@@ -32,11 +32,15 @@ class Operator(msgspec.Struct, frozen=True):
 
     name: str
     org_id: str | None = None
-    key_prefix: str | None = None
 
     @property
     def actor(self) -> str:
         return f"operator:{self.name}"
+
+    @property
+    def key_prefix(self) -> str:
+        """Who stands in the log of requests, where a key's prefix would."""
+        return self.actor
 
 
 Asked = Request[Operator | Caller, Any, Any]
