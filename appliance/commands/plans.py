@@ -1,4 +1,4 @@
-"""`customhouse plans`: what organisations may be on: limits, charging, prices. Putting one on it: organisations set."""
+"""`customhouse plans`: what organisations may be on: limits, charging, prices. Which one is: organisations change."""
 
 import json
 from collections.abc import Callable
