@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -170,6 +171,18 @@ def test_stripe_down_is_said_with_a_time_to_come_back(client: Client, till: Till
     assert (answer.status_code, answer.json()["error"]) == (503, "SERVICE_UNAVAILABLE")
     assert int(answer.headers["retry-after"]) >= 1
     assert client.get("/api/v1/billing/balance", headers=alice.headers).status_code == 200
+
+
+def test_many_first_payments_at_once_make_one_customer(house: House, till: Till, alice: Person) -> None:
+    def begin(number: int) -> str:
+        wish = checkout.parse({"amount_usd": 5 + number})
+        billing = house.settings.billing
+        return checkout.open_(house.db, till.api, billing, alice.org_id, f"t{number}", wish, till.now()).session_id
+
+    with ThreadPoolExecutor(8) as pool:
+        sessions = list(pool.map(begin, range(8)))
+    assert len(set(sessions)) == 8
+    assert len(till.account.customers) == 1
 
 
 def test_a_slow_method_is_credited_when_it_came_through(client: Client, till: Till, alice: Person) -> None:

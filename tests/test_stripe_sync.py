@@ -548,7 +548,47 @@ def test_a_price_that_no_plan_names_raises_an_alert(till: Till, alice: Person) -
     assert plan_of(till, alice.org_id) == "standard"
 
 
-# --- 34 days ---------------------------------------------------------------------------------------------------------
+# --- faults of the key and of objects -------------------------------------------------------------------------------
+
+
+def test_a_key_that_may_not_read_subscriptions_still_credits(till: Till, alice: Person) -> None:
+    till.sync.round()
+    till.account.subscribe(till.customer(alice.org_id).id, "price_team")
+    page = begin(till, alice.org_id)
+    till.account.pay(page.session_id)
+    till.served.fail("403", "GET /v1/subscriptions", times=10)
+    till.sync.round()
+    till.sync.reconcile()
+    assert till.balance(alice.org_id) == 25
+    (alert,) = alerts.open_(till.reader)
+    assert "give it the permission" in alert.message
+
+
+def test_a_key_that_may_not_read_payments_waits_for_the_operator(till: Till, alice: Person) -> None:
+    till.sync.round()
+    page = begin(till, alice.org_id)
+    till.account.pay(page.session_id)
+    till.served.fail("403", "GET /v1/checkout/sessions/", times=2)
+    for _ in range(2):
+        with pytest.raises(StripeRefused, match="permission"):
+            till.sync.round()
+    till.sync.round()
+    assert till.balance(alice.org_id) == 25
+
+
+def test_an_object_that_cannot_be_read_does_not_stop_those_after_it(till: Till, alice: Person) -> None:
+    till.sync.round()
+    odd = till.account.save_card(till.customer(alice.org_id).id)
+    page = begin(till, alice.org_id)
+    till.account.pay(page.session_id)
+    card, till.account.cards[odd]["card"] = till.account.cards[odd]["card"], None
+    till.sync.round()
+    assert till.balance(alice.org_id) == 25
+    (alert,) = alerts.open_(till.reader)
+    assert "stripe reconcile" in alert.message
+    till.account.cards[odd]["card"] = card
+    till.sync.reconcile()
+    assert len(cards.every(till.reader, alice.org_id, is_live=False)) == 1
 
 
 def test_a_refusal_of_the_key_is_the_operators_to_see(till: Till, alice: Person) -> None:

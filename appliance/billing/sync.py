@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import msgspec
 
 from appliance import clock
-from appliance.billing import attempts, cards, customers, hints, stripe, subscriptions, topups
+from appliance.billing import alerts, attempts, cards, customers, hints, stripe, subscriptions, topups
 from appliance.billing.customers import Customer
 from appliance.billing.stripe import Event, Live, Stripe
 from appliance.billing.topups import Mode, State, Topup
@@ -206,7 +206,12 @@ class Sync:
         if reader.execute("SELECT 1 FROM stripe_event WHERE id = :id", {"id": event.id}).fetchone():
             return
         now = self._now()
-        follows = hints.effect(api, self._db, event, now)
+        try:
+            follows = hints.effect(api, self._db, event, now)
+        except StripeRefused as error:
+            if not _may_be_skipped(event, error):
+                raise
+            follows = _alert(event, error, now)
         if follows is None:
             return  # nobody's here: most of what happens in an account that serves other ends, too
 
@@ -273,11 +278,29 @@ class Sync:
                 follows = hints.of_reversal(api, reader, charge.payment_intent, now)
                 if follows is not None:
                     self._db.write(follows)
-        for subscription in api.subscriptions(customer.id):
-            self._db.write(lambda conn, said=subscription: subscriptions.settle(conn, said, now))
+        try:
+            for subscription in api.subscriptions(customer.id):
+                self._db.write(lambda conn, said=subscription: subscriptions.settle(conn, said, now))
+        except StripeRefused as error:
+            if error.stripe_code != "permission":
+                raise
+            log.info("subscriptions not read", extra={"why": error.message})
 
     def _write_position(self, api: Stripe, *, cursor: str | None, cursor_at: int) -> None:
         self._db.write(lambda conn: _move(conn, api, cursor, cursor_at, self._now()))
+
+
+def _may_be_skipped(event: Event, error: StripeRefused) -> bool:
+    """One event must not stop those after it for ever: what cannot be read never will be, and a key that may not read
+    subscriptions is one of an operator who sells none. What is about money waits for the operator instead."""
+    if error.stripe_code == "permission":
+        return event.type.startswith("customer.subscription.")
+    return error.stripe_code == "unreadable"
+
+
+def _alert(event: Event, error: StripeRefused, now: int) -> hints.Effect:
+    why = f"{event.type} was passed over: {error.message} Once that is mended: customhouse stripe reconcile"
+    return lambda conn: alerts.raise_(conn, "event_passed_over", event.id, why, now)
 
 
 def _known_until(at: Position) -> int:

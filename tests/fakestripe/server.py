@@ -28,7 +28,8 @@ class Request(NamedTuple):
 class Fault(NamedTuple):
     """What goes wrong with the next requests whose method and path begin so.
 
-    kind: `lost` = done, but the answer never comes; `unreached` = not done, and no answer; or a status, not done."""
+    kind: `lost` = done, but the answer never comes; `unreached` = not done, and no answer; `held` = done, and the
+    answer waits for `released`; or a status, not done."""
 
     kind: str
     start: str
@@ -43,6 +44,8 @@ class Served:
         self.asked: list[Request] = []
         self.faults: list[Fault] = []
         self.replayed: list[str] = []
+        self.holding = threading.Event()
+        self.released = threading.Event()
         self._kept: dict[str, tuple[Any, int, Object, int]] = {}
 
     def fail(self, kind: str, start: str = "", times: int = 1) -> None:
@@ -62,10 +65,14 @@ class Served:
                 self.faults.remove(fault)
                 if fault.kind == "unreached":
                     return None
-                if fault.kind != "lost":
+                if fault.kind not in ("lost", "held"):
                     return int(fault.kind), _error("api_error", "Something went wrong"), {}
-            status, body, headers = self._once(request)
-            return None if fault is not None else (status, body, headers)
+            answer = self._once(request)
+        if fault is not None and fault.kind == "held":
+            self.holding.set()
+            self.released.wait(30)
+            return answer
+        return None if fault is not None else answer
 
     def _once(self, request: Request) -> tuple[int, Object, dict[str, str]]:
         """By its idempotency key the same request is done once; for a day. What was refused before it began is not
