@@ -10,7 +10,9 @@ from litestar.testing import TestClient
 from msgspec.structs import replace
 
 from appliance import __version__
+from appliance.accounts import custom
 from appliance.api.condition import Condition, Report
+from appliance.database import Connection
 from appliance.errors import InferenceDown
 from appliance.house import House
 from appliance.inference.client import Models
@@ -130,6 +132,25 @@ def test_a_model_on_the_wrong_device_is_degraded_but_up(look: Look) -> None:
     report, is_up = look(models(degraded=["opennsfw was to run on cuda and runs on cpu"]))
     assert is_up
     assert (report.status, report.degraded) == ("degraded", ["opennsfw was to run on cuda and runs on cpu"])
+
+
+@pytest.mark.usefixtures("workers")
+def test_categories_that_no_judge_answers_any_more_are_said(house: House, alice: Person, look: Look) -> None:
+    able = replace(house.settings, inference=Inference(vision_judge="qwen"))
+
+    def add(conn: Connection) -> None:
+        custom.add(conn, able, alice.org_id, None, "Dogs", "Is there a dog?", actor="operator:test")
+        custom.add(conn, able, alice.org_id, None, "Cats", "Is there a cat?", actor="x", applies_to=["image"])
+        custom.add(conn, able, alice.org_id, None, "Off", "Is there one?", actor="operator:test", enabled=False)
+
+    house.db.write(add)
+    report, is_up = look(models())
+    assert is_up
+    assert [sentence.split(", and")[0] for sentence in report.degraded] == [
+        "2 custom categories are asked of every image",
+        "1 custom category is asked of every video",
+    ]
+    assert all("inference.vision_judge names no judge" in sentence for sentence in report.degraded)
 
 
 @pytest.mark.usefixtures("workers")

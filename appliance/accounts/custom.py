@@ -20,8 +20,9 @@ from appliance.settings import Settings
 LIMIT = 10
 """The most categories of one organisation."""
 
-KINDS = ("prompt", "image", "video")
-"""What a category can be about: the contract's types of jobs."""
+_ROLES = {"prompt": "text_judge", "image": "vision_judge", "video": "vision_judge"}
+KINDS = tuple(_ROLES)
+"""What a category can be about: the contract's types of jobs. Which judge answers is set in inference."""
 
 THRESHOLD = 0.5
 """The probability of yes from which on a category is true."""
@@ -221,6 +222,22 @@ def asked(conn: Connection, org_id: str, kind: str) -> list[CustomCategory]:
     return [category for category in map(_category, rows) if kind in category.applies_to]
 
 
+def unanswered(conn: Connection, settings: Settings) -> list[str]:
+    """In sentences, for the operator: categories that are enabled, of any organisation, and that no configured judge
+    answers. Looks at nothing where both judges are."""
+    lacking = {kind: role for kind, role in _ROLES.items() if not getattr(settings.inference, role)}
+    if not lacking:
+        return []
+    rows = conn.execute("SELECT applies_to FROM custom_category WHERE enabled AND removed_at IS NULL")
+    asked = [msgspec.json.decode(row["applies_to"], type=tuple[str, ...]) for row in rows]
+    return [
+        f"{'1 custom category is' if count == 1 else f'{count} custom categories are'} asked of every {kind}, and "
+        f"inference.{role} names no judge to answer: such jobs fail. Name one, or disable them (customhouse categories)"
+        for kind, role in lacking.items()
+        if (count := sum(kind in kinds for kinds in asked))
+    ]
+
+
 def history(conn: Connection, org_id: str, reference: str | None = None) -> list[Version]:
     """Every version, of all the organisation's categories or of one, removed ones too, the newest first. Raises
     NotFound when `reference` was never there."""
@@ -262,15 +279,14 @@ def as_policy(question: str) -> str:
 
 def _answerable(settings: Settings, wanted: Sequence[str] | None) -> tuple[str, ...]:
     """The kinds wanted, or all that a judge can answer. Raises InvalidRequest when none is there for one of them."""
-    sees, reads = bool(settings.inference.vision_judge), bool(settings.inference.text_judge)
-    have = tuple(kind for kind in KINDS if (reads if kind == "prompt" else sees))
+    have = tuple(kind for kind, role in _ROLES.items() if getattr(settings.inference, role))
     kinds = have if wanted is None else _kinds(wanted)
     if not kinds or any(kind != "prompt" and kind not in have for kind in kinds):
         raise InvalidRequest(
             "A custom category needs a vision judge, and none is configured. Fetch a model of task vision-judge "
             "(customhouse models list, customhouse models fetch NAME) and name it in inference.vision_judge"
         )
-    if "prompt" in kinds and not reads:
+    if "prompt" in kinds and "prompt" not in have:
         raise InvalidRequest(
             "A custom category for prompts needs a text judge, and none is configured. Fetch a model of task "
             "text-judge (customhouse models list, customhouse models fetch NAME) and name it in inference.text_judge"

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from appliance import __version__, database
+from appliance.accounts import custom
 from appliance.errors import Failure
 from appliance.house import House
 from appliance.inference.client import Models
@@ -82,6 +83,8 @@ class Condition:
         status = self._status(broken)
         roles = self._roles(status, broken)
         lame = list(status.degraded) if status else []
+        if has_database:
+            lame += custom.unanswered(self._house.db.reader(), self._house.settings)
         device = status.device if status else ""
         report = Report(
             status="degraded" if broken or lame else "ok",
