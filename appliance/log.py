@@ -36,8 +36,9 @@ _CHATTY = {
     "asyncio": logging.WARNING,
     "_granian": logging.WARNING,
     "huey": logging.WARNING,
+    "stripe": logging.WARNING,
 }
-"""httpx and httpcore would log whole addresses at info."""
+"""httpx and httpcore would log whole addresses at info; stripe each request, and at debug what was sent."""
 
 
 def configure(settings: Log, stream: TextIO | None = None) -> None:
