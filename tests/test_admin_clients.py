@@ -232,7 +232,26 @@ def test_credit_with_an_idempotency_key_is_given_once(desk: Desk, path: str) -> 
     assert desk.done("get", path)["balance_usd"] == 5.0
     answer = desk.ask("post", f"{path}/credit", {**body, "amount_usd": 6}, headers=key)
     assert (answer.status_code, answer.json()["error"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+    desk.house.db.write(lambda conn: conn.execute("DELETE FROM idempotency"))  # as a day later
+    answer = desk.ask("post", f"{path}/credit", body, headers=key)
+    assert (answer.status_code, answer.json()["error"]) == (422, "IDEMPOTENCY_KEY_REUSED")
     assert len(desk.lines(action="billing.credited")) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/clients", {"name": "acme"}),
+        ("/plans", {"slug": "gold", "name": "Gold"}),
+        ("/keywords", {"keyword": "zorblax"}),
+    ],
+)
+def test_what_is_made_under_an_idempotency_key_is_made_once(desk: Desk, path: str, body: dict[str, Any]) -> None:
+    key = {"Idempotency-Key": "ticket-4711"}
+    first, second = (desk.ask("post", path, body, headers=key) for _ in range(2))
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.content == second.content
+    assert second.headers["idempotent-replayed"] == "true"
 
 
 @pytest.mark.parametrize(

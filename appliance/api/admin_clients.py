@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import msgspec
-from litestar import get, post, put
+from litestar import Response, get, post, put
 from litestar.openapi.spec import OpenAPIType
 from litestar.params import PathParameter
 
@@ -11,7 +11,7 @@ from appliance import audit, clock
 from appliance.accounts import organisations
 from appliance.accounts.organisations import Changes, Organisation, Standing
 from appliance.accounts.plans import ChargeMethod
-from appliance.api import admin
+from appliance.api import admin, idempotency
 from appliance.api.admin import REASON, REQUIRED_REASON, ROOT, Asked, administered
 from appliance.api.documents import Answer, Entry, Field, Link
 from appliance.api.door import Door, door
@@ -21,7 +21,7 @@ from appliance.billing import ledger, money, overview
 from appliance.billing.ledger import EntryType
 from appliance.billing.overview import Effective
 from appliance.database import Connection
-from appliance.errors import IdempotencyKeyReused, InvalidRequest
+from appliance.errors import IdempotencyKeyReused
 
 
 class ClientBody(msgspec.Struct, frozen=True):
@@ -109,6 +109,7 @@ CREATE = Entry(
     description="An organisation. Make it a key next.",
     answer=Answer(201, ClientBody, "The client.", {"new": _CLIENT}),
     errors=(*_WRITES, "CONFLICT"),
+    has_idempotency=True,
     messages=_TAKEN,
     fields=(Field("name", "Unlike any other's.", is_required=True, shortest=1, longest=200), *_SETTABLE, REASON),
     examples={"plain": {"name": "acme"}},
@@ -177,8 +178,8 @@ CREDIT = Entry(
     tag="Admin",
     summary="Credit a client",
     description=(
-        "Adds to the balance, as a `credit` record. With an `Idempotency-Key` header it is added once, however often "
-        "it is sent, for good."
+        "Adds to the balance, as a `credit` record. With an `Idempotency-Key` it is added once for good, even when its "
+        "answer is no longer kept."
     ),
     answer=Answer(
         201,
@@ -194,7 +195,8 @@ CREDIT = Entry(
             }
         },
     ),
-    errors=(*_WRITES, "IDEMPOTENCY_KEY_REUSED"),
+    errors=_WRITES,
+    has_idempotency=True,
     messages=_UNKNOWN,
     fields=(
         Field(
@@ -229,17 +231,21 @@ async def list_clients(request: Asked) -> ClientsBody:
 
 
 @post(_PATH, status_code=201, **administered(CREATE))
-async def create_client(request: Asked) -> ClientBody:
+async def create_client(request: Asked) -> Response[ClientBody]:
     there = door(request)
     given = await admin.given(request)
-    name, reason = admin.string(given, "name"), admin.maybe_why(request, given)
-    changes = _changes({key: value for key, value in given.items() if key != "name"})
+    async with idempotency.asked(request, given) as asked:
+        if asked.answer is not None:
+            return asked.answer
+        name, reason = admin.string(given, "name"), admin.maybe_why(request, given)
+        changes = _changes({key: value for key, value in given.items() if key != "name"})
+        actor = request.user.actor
 
-    actor = request.user.actor
-    made = await there.house.db.write_async(
-        lambda conn: organisations.create_with(conn, name, changes, actor=actor, reason=reason)
-    )
-    return _body(there, made)
+        def change(conn: Connection) -> ClientBody:
+            made = organisations.create_with(conn, name, changes, actor=actor, reason=reason)
+            return _body_in(conn, there, made)
+
+        return await asked.done(change)
 
 
 @get(_ONE, **administered(READ))
@@ -290,30 +296,32 @@ async def unban_client(request: Asked, client_id: ClientId) -> ClientBody:
 
 
 @post(f"{_ONE}/credit", status_code=201, **administered(CREDIT))
-async def credit_client(request: Asked, client_id: ClientId) -> CreditBody:
+async def credit_client(request: Asked, client_id: ClientId) -> Response[CreditBody]:
     given = await admin.given(request)
-    reason = admin.why(request, given)
-    if len(reason) > _SHOWN_REASON:
-        raise refused("reason", f"has at most {_SHOWN_REASON} characters; the client reads it")
-    if "amount_usd" not in given:
-        raise refused("amount_usd", "is required")
-    micros = money.parse(given["amount_usd"], "amount_usd")
-    if micros == 0:
-        raise refused("amount_usd", "must be more than 0")
-    key = request.headers.get("idempotency-key")
-    if key is not None and not (1 <= len(key) <= 255 and key.isprintable()):
-        raise InvalidRequest("Idempotency-Key must have 1 to 255 printable characters")
-    source = ("manual", clock.new_id() if key is None else f"{client_id}:{key}")
+    async with idempotency.asked(request, given) as asked:
+        if asked.answer is not None:
+            return asked.answer
+        reason = admin.why(request, given)
+        if len(reason) > _SHOWN_REASON:
+            raise refused("reason", f"has at most {_SHOWN_REASON} characters; the client reads it")
+        if "amount_usd" not in given:
+            raise refused("amount_usd", "is required")
+        micros = money.parse(given["amount_usd"], "amount_usd")
+        if micros == 0:
+            raise refused("amount_usd", "must be more than 0")
+        actor, key = request.user.actor, request.headers.get("idempotency-key")
+        source = ("manual", asked.work_id if key is None else f"{client_id}:{key}")
 
-    def change(conn: Connection) -> ledger.Entry:
-        name = organisations.get(conn, client_id).name
-        entry = ledger.post(
-            conn, client_id, EntryType.CREDIT, micros, source=source, description=reason, now=clock.now_ms()
-        )
-        if entry is not None:
+        def change(conn: Connection) -> CreditBody:
+            name = organisations.get(conn, client_id).name
+            entry = ledger.post(
+                conn, client_id, EntryType.CREDIT, micros, source=source, description=reason, now=clock.now_ms()
+            )
+            if entry is None:  # credited before, longer ago than answers are kept
+                raise IdempotencyKeyReused
             audit.record(
                 conn,
-                request.user.actor,
+                actor,
                 "billing.credited",
                 name,
                 org_id=client_id,
@@ -321,20 +329,15 @@ async def credit_client(request: Asked, client_id: ClientId) -> CreditBody:
                 amount_micros=micros,
                 entry=entry.id,
             )
-            return entry
-        before = ledger.by_source(conn, *source)
-        if before is None or before.amount_micros != micros:
-            raise IdempotencyKeyReused
-        return before
+            return CreditBody(
+                record_id=entry.id,
+                client_id=client_id,
+                amount_usd=money.usd(entry.amount_micros),
+                balance_usd=money.usd(entry.balance_micros),
+                created_at=clock.rfc3339(entry.created_at),
+            )
 
-    entry = await door(request).house.db.write_async(change)
-    return CreditBody(
-        record_id=entry.id,
-        client_id=client_id,
-        amount_usd=money.usd(entry.amount_micros),
-        balance_usd=money.usd(entry.balance_micros),
-        created_at=clock.rfc3339(entry.created_at),
-    )
+        return await asked.done(change)
 
 
 ROUTES = [list_clients, create_client, get_client, change_client, ban_client, unban_client, credit_client]
@@ -361,5 +364,9 @@ def _changes(given: dict[str, Any]) -> Changes:
 
 
 def _body(there: Door, one: Organisation) -> ClientBody:
-    found = overview.of(there.house.db.reader(), there.house.settings, one)
+    return _body_in(there.house.db.reader(), there, one)
+
+
+def _body_in(conn: Connection, there: Door, one: Organisation) -> ClientBody:
+    found = overview.of(conn, there.house.settings, one)
     return ClientBody(**{name: getattr(found, name) for name in found.__struct_fields__})

@@ -4,13 +4,13 @@ import asyncio
 from typing import Annotated, Any
 
 import msgspec
-from litestar import delete, get, post, put
+from litestar import Response, delete, get, post, put
 from litestar.openapi.spec import OpenAPIType
 from litestar.params import PathParameter
 
 from appliance import clock
 from appliance.accounts import organisations
-from appliance.api import admin
+from appliance.api import admin, idempotency
 from appliance.api.admin import REASON, REQUIRED_REASON, ROOT, Asked, administered
 from appliance.api.documents import Answer, Entry, Field, Link
 from appliance.api.door import door
@@ -82,6 +82,7 @@ ADD = Entry(
     ),
     answer=Answer(201, KeywordBody, "The term.", {"word": _KEYWORD}),
     errors=("INVALID_REQUEST", "CONFLICT", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA"),
+    has_idempotency=True,
     messages={**_TAKEN, "NOT_FOUND": "There is no such organisation"},
     fields=(
         Field("keyword", "The term, in any spelling.", is_required=True, longest=200),
@@ -138,20 +139,22 @@ async def list_keywords(request: Asked) -> KeywordsBody:
 
 
 @post(_PATH, status_code=201, **administered(ADD))
-async def add_keyword(request: Asked) -> KeywordBody:
-    db = door(request).house.db
+async def add_keyword(request: Asked) -> Response[KeywordBody]:
     given = await admin.given(request)
-    term, reason = admin.string(given, "keyword"), admin.maybe_why(request, given)
-    match, category = admin.maybe_string(given, "match") or "word", admin.maybe_string(given, "category")
-    client_id = admin.maybe_string(given, "client_id")
-    if client_id is not None:
-        organisations.get(db.reader(), client_id)
-    made = await db.write_async(
-        lambda conn: keywords.add(
-            conn, term, org_id=client_id, match=match, category=category, actor=request.user.actor, reason=reason
+    async with idempotency.asked(request, given) as asked:
+        if asked.answer is not None:
+            return asked.answer
+        term, reason = admin.string(given, "keyword"), admin.maybe_why(request, given)
+        match, category = admin.maybe_string(given, "match") or "word", admin.maybe_string(given, "category")
+        client_id = admin.maybe_string(given, "client_id")
+        actor = request.user.actor
+        if client_id is not None:
+            organisations.get(door(request).house.db.reader(), client_id)
+        return await asked.done(
+            lambda conn: _body(
+                keywords.add(conn, term, org_id=client_id, match=match, category=category, actor=actor, reason=reason)
+            )
         )
-    )
-    return _body(made)
 
 
 @put(f"{_PATH}/{{keyword_id:str}}", **administered(CHANGE, never_null=("enabled", "match")))

@@ -3,14 +3,14 @@
 from typing import Annotated, Any, cast
 
 import msgspec
-from litestar import delete, get, post, put
+from litestar import Response, delete, get, post, put
 from litestar.openapi.spec import OpenAPIType
 from litestar.params import PathParameter
 
 from appliance import clock
 from appliance.accounts import plans
 from appliance.accounts.plans import Changes, ChargeMethod, Plan
-from appliance.api import admin
+from appliance.api import admin, idempotency
 from appliance.api.admin import REASON, REQUIRED_REASON, ROOT, Asked, administered
 from appliance.api.documents import Answer, Entry, Field, Link
 from appliance.api.door import door
@@ -95,6 +95,7 @@ CREATE = Entry(
     description="What is left out is free, or as the settings say.",
     answer=Answer(201, PlanBody, "The plan.", {"new": _PLAN}),
     errors=(*_WRITES, "CONFLICT"),
+    has_idempotency=True,
     messages={"CONFLICT": "There is a plan 'growth' already"},
     fields=(
         Field("slug", "It never changes.", is_required=True, pattern="^[a-z][a-z0-9-]{0,39}$"),
@@ -154,15 +155,16 @@ async def list_plans(request: Asked) -> PlansBody:
 
 
 @post(_PATH, status_code=201, **administered(CREATE))
-async def create_plan(request: Asked) -> PlanBody:
+async def create_plan(request: Asked) -> Response[PlanBody]:
     given = await admin.given(request)
-    slug, name = admin.string(given, "slug"), admin.string(given, "name")
-    reason = admin.maybe_why(request, given) or ""
-    changes = _changes(given)
-    made = await door(request).house.db.write_async(
-        lambda conn: plans.create(conn, slug, name, changes, actor=request.user.actor, reason=reason)
-    )
-    return _body(made)
+    async with idempotency.asked(request, given) as asked:
+        if asked.answer is not None:
+            return asked.answer
+        slug, name = admin.string(given, "slug"), admin.string(given, "name")
+        reason = admin.maybe_why(request, given) or ""
+        changes = _changes(given)
+        actor = request.user.actor
+        return await asked.done(lambda conn: _body(plans.create(conn, slug, name, changes, actor=actor, reason=reason)))
 
 
 @get(_ONE, **administered(READ))
