@@ -17,7 +17,7 @@ from granian.log import LogLevels
 from granian.server.embed import Server
 from litestar import Litestar
 
-from appliance import categories, notify
+from appliance import categories, notify, structs
 from appliance.errors import Misconfigured
 from appliance.inference import manifest
 from appliance.inference.door import create_app
@@ -32,6 +32,7 @@ _BACKLOG = 1024  # callers at once: each thread of the worker and of the API hol
 def main(settings: Settings) -> int:
     """Open the models, serve until SIGTERM or SIGINT, finish what is in hand. Raises Misconfigured when a model that
     is wanted cannot be opened, or when another model process runs for this state directory."""
+    structs.prepare()
     settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
     with open(settings.run_dir / "inference.lock", "w") as lock:
         try:
