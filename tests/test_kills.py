@@ -1,6 +1,9 @@
 """A small round of the campaign in tests/kills.py: worker and API killed while jobs run, and everything adds up."""
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -29,3 +32,27 @@ def test_a_campaign_wants_every_kind_of_job_of_every_charge_method() -> None:
     assert {one.kind for one in todo} == {"prompt", "blocked", "batch", "image", "missing", "refused", "damaged"}
     assert {one.org for one in todo} == {method.value for method in ChargeMethod}
     assert todo == wanted(Campaign(kills=1, jobs=5000, seed=1))
+
+
+ORPHAN = """
+import multiprocessing, os, signal, sys, time
+from pathlib import Path
+from appliance.api.app import _die_with_parent
+
+def child(parent, alive):
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    _die_with_parent()
+    Path(alive).touch()
+
+multiprocessing.get_context("fork").Process(target=child, args=(os.getpid(), sys.argv[1])).start()
+time.sleep(0.3)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_an_api_process_whose_server_was_killed_as_it_started_does_not_stay_behind(tmp_path: Path) -> None:
+    """It would hold the port beside the next server, which listens on the same one."""
+    subprocess.run([sys.executable, "-c", ORPHAN, str(tmp_path / "alive")], timeout=30, check=False)
+    time.sleep(0.5)
+    assert not (tmp_path / "alive").exists()

@@ -63,10 +63,25 @@ def _run(what: str) -> int:
     from appliance.api import server
     from appliance.work import process
 
+    faulthandler.enable()
     faulthandler.register(signal.SIGUSR2, all_threads=True)  # where each thread is, into the log
     loaded = settings.load()
     log.configure(loaded.log)
     return process.main(loaded) if what == "work" else server.main(loaded)
+
+
+def _bury(*_: object) -> None:
+    """Reap what has ended, and say so unless it was killed."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        code = os.waitstatus_to_exitcode(status)
+        if code != -signal.SIGKILL:
+            print(f"process {pid} ended by itself: {code}", file=sys.stderr, flush=True)
 
 
 def _main() -> None:
@@ -76,8 +91,9 @@ def _main() -> None:
     from appliance.text import language
 
     language.detect("read the language model once for all of them")
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the killed ones
+    signal.signal(signal.SIGCHLD, _bury)
     libc = ctypes.CDLL(None)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # means the forks
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

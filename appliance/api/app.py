@@ -3,6 +3,8 @@
 import asyncio
 import ctypes
 import logging
+import multiprocessing
+import os
 import signal
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -14,7 +16,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin, YamlRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
 
-from appliance import __version__, settings
+from appliance import __version__, settings, structs
 from appliance import log as logs
 from appliance.api import (
     account,
@@ -97,6 +99,7 @@ _ABOUT = (
 def from_environment() -> Litestar:
     """What each API process serves: settings from the environment, a house of its own."""
     _die_with_parent()
+    structs.prepare()
     loaded = settings.load()
     logs.configure(loaded.log)
     app = create_app(House(loaded), beside=[operators.served(loaded)])
@@ -139,6 +142,9 @@ def create_app(
 def _die_with_parent() -> None:
     """When the server's main process is killed outright, this one must not stay behind and hold the port."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is not None and os.getppid() != parent.pid:  # it was killed before we asked: nobody will tell us
+        os._exit(1)
 
 
 def _end_streams_when_told(app: Litestar) -> None:
