@@ -248,6 +248,22 @@ def test_the_export_has_a_column_for_each_category_that_was_asked_removed_ones_t
     assert (first.split(",")[place], second.split(",")[place]) == ("true", "")
 
 
+def test_the_operator_lists_the_newest_jobs_of_everybody_or_of_one(box: Box) -> None:
+    box.add()
+    first, second = (box.judged("prompt", json={"prompt": "a walk"})["job_id"] for _ in range(2))
+
+    def listed(*words: str) -> list[dict[str, Any]]:
+        answer = CliRunner(env={"CUSTOMHOUSE_HOME": str(box.settings.home)}).invoke(
+            root, ["jobs", "list", *words, "--json"], catch_exceptions=False
+        )
+        return json.loads(answer.output)
+
+    assert [job["id"] for job in listed()] == [second, first]
+    assert [job["id"] for job in listed("--org", "A", "--status", "completed", "--limit", "1")] == [second]
+    assert listed("--status", "failed") == []
+    assert (listed()[0]["organisation"], listed()[0]["is_prohibited"]) == ("A", True)
+
+
 def test_a_job_from_before_questions_were_versioned_keeps_its_words(box: Box) -> None:
     box.add()
     submitted = box.send("post", "/api/v1/moderate/image", **picture()).json()["job_id"]

@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from appliance import clock, settings
+from appliance.accounts import organisations
 from appliance.errors import NotFound
 from appliance.house import House
 from appliance.jobs import explain, rows
@@ -16,7 +17,32 @@ from appliance.jobs.rows import Child, JobRow
 
 @click.group()
 def jobs() -> None:
-    """Jobs: show one, its checks and what decided."""
+    """Jobs: list the newest; show one, its checks and what decided."""
+
+
+@jobs.command("list")
+@click.option("--org", metavar="NAME", help="Only this organisation's.")
+@click.option("--status", type=click.Choice([status.value for status in Status]), help="Only those in this state.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def list_(org: str | None, status: str | None, limit: int, as_json: bool) -> None:
+    """List the newest jobs."""
+    house = House(settings.load())
+    conn = house.db.reader()
+    org_id = None if org is None else organisations.named(conn, org).id
+    names = {one.id: one.name for one in organisations.every(conn)}
+    found = rows.newest(conn, org_id=org_id, status=Status(status) if status else None, limit=limit)
+    house.close()
+    if as_json:
+        listed = [{"organisation": names[job.org_id], **_job(job)} for job in found]
+        click.echo(json.dumps(listed, indent=2, ensure_ascii=False))
+        return
+    for job in found:
+        why = f"  {job.error_code}" if job.error_code else ""
+        at = clock.rfc3339(job.created_at)
+        click.echo(f"{job.id}  {at}  {names[job.org_id]}  {job.kind.wire:<6} {job.status:<10} {_verdict(job)}{why}")
+    if not found:
+        click.echo("no jobs", err=True)
 
 
 @jobs.command()
@@ -60,13 +86,17 @@ def _verdict(job: JobRow) -> str:
 
 
 def _shown(job: JobRow, children: list[Child], words: dict[str, str]) -> dict[str, Any]:
-    times = {
-        name: None if (at := getattr(job, name)) is None else clock.rfc3339(at)
-        for name in ("created_at", "started_at", "completed_at")
-    }
     return {
-        "job": {**msgspec.to_builtins(job), **times},
+        "job": _job(job),
         "decided_by": msgspec.to_builtins(explain.why(job, children, words)),
         "asked": msgspec.to_builtins(explain.questions(job, words)),
         "checks": msgspec.to_builtins(children),
     }
+
+
+def _job(job: JobRow) -> dict[str, Any]:
+    times = {
+        name: None if (at := getattr(job, name)) is None else clock.rfc3339(at)
+        for name in ("created_at", "started_at", "completed_at")
+    }
+    return {**msgspec.to_builtins(job), **times}

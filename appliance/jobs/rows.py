@@ -84,6 +84,20 @@ def jobs_of_batch(conn: Connection, batch_id: str) -> list[JobRow]:
     return [job for row in found if (job := _job(row)) is not None]
 
 
+def newest(conn: Connection, *, org_id: str | None, status: Status | None, limit: int) -> list[JobRow]:
+    """The jobs accepted last, of all organisations or of one, in any state or in one: for the operator."""
+    found = conn.execute(
+        """
+        SELECT * FROM job
+        WHERE (:org IS NULL OR org_id = :org) AND (:status IS NULL OR status = :status)
+        ORDER BY seq DESC  -- as they were accepted, and no sort of a long table
+        LIMIT :limit
+        """,
+        {"org": org_id, "status": status, "limit": limit},
+    ).fetchall()
+    return [job for row in found if (job := _job(row)) is not None]
+
+
 def words(conn: Connection, job: JobRow) -> dict[str, str]:
     """Slug → question of each custom category that the job is asked, as it stood when the job was submitted."""
     if not job.plan.versions:
