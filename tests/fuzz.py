@@ -24,6 +24,7 @@ from appliance.house import House
 from appliance.settings import Settings
 from tests.cast import Person, enrol
 from tests.fakestripe import serving
+from tests.paying import Till, leading_to
 from tests.test_api_server import free_port
 
 HERE = Path(__file__).resolve().parent
@@ -33,15 +34,18 @@ PHASES = ("examples", "coverage", "fuzzing", "stateful")
 
 
 class Box:
-    """`customhouse serve` and `customhouse work` over a state directory, and a key that may do everything."""
+    """`customhouse serve` and `customhouse work` over a state directory; two accounts, whose keys may do everything."""
 
     def __init__(self, home: Path) -> None:
+        self._opened = contextlib.ExitStack()
+        stripe = self._opened.enter_context(serving())
+        settings = leading_to(Settings(home=home / "state"), stripe)
+        settings.home.mkdir(mode=0o750)
         programs = ["serve", "work"]
         if weights := os.environ.get("CUSTOMHOUSE_TEST_WEIGHTS"):
-            (home / "weights").symlink_to(Path(weights).resolve())
+            (settings.home / "weights").symlink_to(Path(weights).resolve())
             programs.append("infer")
-        self._opened = contextlib.ExitStack()
-        self.house = House(Settings(home=home))
+        self.house = House(settings)
         self.caller, self.other = (enrol(self.house, name, name, granted=scopes.ALL) for name in ("alice", "charlie"))
         self.house.db.write(
             lambda conn: conn.execute(
@@ -49,16 +53,20 @@ class Box:
                 "UPDATE organisation SET requests_per_minute = 1000000, burst_per_second = 0, charge_method = 'none'"
             )
         )
+        till = Till(self.house, stripe)
+        for _ in range(3):
+            till.card(self.caller.org_id)
+        till.close()
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("CUSTOMHOUSE_")},
             "PYTHONPATH": str(HERE / "offline"),
-            "CUSTOMHOUSE_HOME": str(home),
+            "CUSTOMHOUSE_HOME": str(settings.home),
             "CUSTOMHOUSE_SERVER_PORT": str(port),
             "CUSTOMHOUSE_SERVER_ADMIN_ON_NETWORK": "true",
             "CUSTOMHOUSE_LIMITS_FAILED_AUTH_PER_MINUTE": "1000000",
-            "CUSTOMHOUSE_BILLING_STRIPE_KEY_FILE": str(_stripe_key(home)),
-            "CUSTOMHOUSE_BILLING_STRIPE_ADDRESS": self._opened.enter_context(serving()).address,
+            "CUSTOMHOUSE_BILLING_STRIPE_KEY_FILE": settings.billing.stripe_key_file,
+            "CUSTOMHOUSE_BILLING_STRIPE_ADDRESS": stripe.address,
             "CUSTOMHOUSE_WORKER_RETRY_BASE_S": "0.2",
             "CUSTOMHOUSE_LOG_LEVEL": "warning",
         }
@@ -67,7 +75,8 @@ class Box:
             "CUSTOMHOUSE_INFERENCE_VISION_JUDGE": "qwen3-vl-2b",
             "CUSTOMHOUSE_INFERENCE_TEXT_JUDGE": "qwen3guard-0.6b",
         }
-        self._log = (home / "processes.log").open("ab")
+        self._log_file = home / "processes.log"
+        self._log = self._log_file.open("ab")
         self._processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "appliance", name],
@@ -77,7 +86,11 @@ class Box:
             )
             for name in programs
         ]
-        self._wait()
+        try:
+            self._wait()
+        except BaseException:
+            self.close()
+            raise
 
     def _wait(self) -> None:
         until = time.monotonic() + PATIENCE_S
@@ -98,7 +111,7 @@ class Box:
         )
 
     def log(self) -> str:
-        return (self.house.settings.home / "processes.log").read_text(errors="replace")
+        return self._log_file.read_text(errors="replace")
 
     def close(self) -> None:
         for one in self._processes:
@@ -152,13 +165,6 @@ def run(
     )
     operations = json.loads(path.read_text())["operations"] if path.exists() else {"selected": 0, "tested": 0}
     return Outcome(done.returncode, done.stdout, operations["selected"], operations["tested"])
-
-
-def _stripe_key(home: Path) -> Path:
-    path = home / "stripe-key"
-    path.write_text("rk_test_51Qn2eLkdIwHu7ix\n")
-    path.chmod(0o600)
-    return path
 
 
 def _who(name: str, person: Person) -> dict[str, Any]:
