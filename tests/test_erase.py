@@ -31,6 +31,8 @@ from appliance.house import House
 from appliance.jobs import advance, rows
 from appliance.jobs.job import Finding, JobKind, Status, Submission
 from appliance.jobs.submit import submit
+from appliance.webhooks import deliveries
+from appliance.webhooks.schedule import Outcome, State
 from appliance.work import erase, proof
 from appliance.work.erase import Scope
 from tests.cast import Person, enrol
@@ -146,6 +148,18 @@ def test_a_worker_that_comes_back_late_brings_nothing_back(house: House, alice: 
 
     assert house.db.write(late) == (False, False, False, advance.FollowUp(job, is_closed=True))
     assert (number(house, "job"), number(house, "child"), number(house, "job_input")) == (0, 0, 0)
+
+
+def test_a_delivery_that_comes_back_late_is_not_logged(house: House, alice: Person) -> None:
+    now = clock.now_ms()
+    job = prompt(house, alice, "a lighthouse", webhook_url="http://receiver.example/x")
+    close(house, job)
+    claim = house.db.write(lambda conn: deliveries.claim(conn, f"wh_{job}", now + 1000, 60_000))
+    assert claim is not None
+    erase.erase(house, Scope(job_id=job), **WHO)
+    attempt = deliveries.Attempt(now, 200, None, 5.0)
+    assert not house.db.write(lambda conn: deliveries.record(conn, claim, attempt, Outcome(State.DELIVERED), now))
+    assert (number(house, "delivery"), number(house, "delivery_attempt")) == (0, 0)
 
 
 def test_a_stream_of_an_erased_job_ends(house: House, alice: Person) -> None:

@@ -77,6 +77,11 @@ def own_days(house: House, who: Person, days: int | None) -> None:
     )
 
 
+def purge(house: House) -> dict[str, int]:
+    """A round, without its pauses."""
+    return retention.run(house, lambda _: None)
+
+
 def files(house: House) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(house.settings.home.glob("*.db*")))
 
@@ -88,9 +93,9 @@ def test_a_prompt_goes_when_its_days_are_over_and_not_before(house: House, alice
     old, young = prompt(house, alice, "an old lighthouse"), prompt(house, alice, "a young lighthouse")
     close(house, old, days_ago=30.1)
     close(house, young, days_ago=29.9)
-    assert retention.run(house)["prompts"] == 1
+    assert purge(house)["prompts"] == 1
     assert (kept(house, old), kept(house, young)) == (False, True)
-    assert retention.run(house)["prompts"] == 0
+    assert purge(house)["prompts"] == 0
 
 
 def test_an_organisations_own_days_go_before_the_settings(house: House, alice: Person, charlie: Person) -> None:
@@ -98,17 +103,17 @@ def test_an_organisations_own_days_go_before_the_settings(house: House, alice: P
     own_days(house, charlie, 36_500)
     short, long = prompt(house, alice, "kept a week"), prompt(house, charlie, "kept for ever")
     close(house, short, long, days_ago=31)
-    retention.run(house)
+    purge(house)
     assert (kept(house, short), kept(house, long)) == (False, True)
 
 
 def test_nought_days_mean_gone_as_soon_as_the_job_has_closed(house: House, alice: Person) -> None:
     own_days(house, alice, 0)
     job = prompt(house, alice, "not to be kept")
-    retention.run(house)
+    purge(house)
     assert kept(house, job)
     close(house, job)
-    retention.run(house)
+    purge(house)
     assert not kept(house, job)
 
 
@@ -116,7 +121,7 @@ def test_a_prompt_is_not_kept_longer_than_its_job(house: House, alice: Person) -
     own_days(house, alice, 36_500)
     job = prompt(house, alice, "a lighthouse for ever")
     close(house, job, days_ago=401)
-    retention.run(house)
+    purge(house)
     assert number(house, "job") == 0
     assert b"a lighthouse for ever" not in files(house)
 
@@ -126,7 +131,7 @@ def test_an_open_job_is_never_touched(house: House, alice: Person) -> None:
     queued, processing = prompt(house, alice, "queued"), prompt(house, alice, "in work")
     house.db.write(lambda conn: rows.claim(conn, processing, "w", 1, clock.now_ms(), clock.now_ms() + 60_000))
     house.db.write(lambda conn: conn.execute("UPDATE job SET created_at = 0"))
-    assert set(retention.run(house).values()) == {0}
+    assert set(purge(house).values()) == {0}
     assert kept(house, queued)
     assert kept(house, processing)
     assert number(house, "child") == 2
@@ -138,7 +143,7 @@ def test_a_job_is_answered_as_before_when_its_prompt_has_gone(
     job = prompt(house, alice, "a lighthouse")
     close(house, job, days_ago=31)
     before = client.get(f"/api/v1/job/{job}", headers=alice.headers).json()
-    retention.run(house)
+    purge(house)
     assert not kept(house, job)
     assert client.get(f"/api/v1/job/{job}", headers=alice.headers).json() == before
 
@@ -159,7 +164,7 @@ def test_a_trace_goes_and_the_verdict_stays(house: House, alice: Person) -> None
     young = prompt(house, alice, "young")
     close(house, young, days_ago=1)
     changes = watch_changes(house)
-    assert retention.run(house)["traces"] == 702
+    assert purge(house)["traces"] == 702
     assert max(changes) <= 3 * retention._MOST  # the extraction does not take its frames along in one go
     found = rows.job(house.db.reader(), job)
     assert found is not None
@@ -190,7 +195,7 @@ def test_deliveries_that_ended_go_with_their_attempts_and_those_under_way_stay(h
         delivered(house, alice, 91, status)
     waiting = delivered(house, alice, 91, "pending")
     young = delivered(house, alice, 89)
-    assert retention.run(house)["deliveries"] == 2 * 4
+    assert purge(house)["deliveries"] == 2 * 4
     left = {row["job_id"] for row in house.db.reader().execute("SELECT job_id FROM delivery")}
     assert left == {waiting, young}
     assert number(house, "delivery_attempt") == 6
@@ -210,7 +215,7 @@ def test_a_job_goes_with_all_that_is_left_of_it_and_what_was_counted_stays(house
     young = prompt(house, alice, "young")
     close(house, young, days_ago=399)
     used = [tuple(row) for row in house.db.reader().execute("SELECT * FROM usage")]
-    removed = retention.run(house)
+    removed = purge(house)
     assert (removed["jobs"], number(house, "job"), number(house, "delivery")) == (1, 1, 0)
     assert rows.job(house.db.reader(), old) is None
     assert rows.job(house.db.reader(), young) is not None
@@ -231,7 +236,7 @@ def test_answers_to_an_idempotency_key_go_after_their_hours(house: House, alice:
                 (alice.org_id, key, now - age_h * 3_600_000),
             )
         )
-    assert retention.run(house)["idempotency"] == 1
+    assert purge(house)["idempotency"] == 1
     assert [row["key"] for row in house.db.reader().execute("SELECT key FROM idempotency")] == ["young"]
 
 
@@ -239,7 +244,7 @@ def test_a_number_that_follows_a_removed_job_is_a_new_one(house: House, alice: P
     """seq is handed out once: the emptied content of the last job that was removed still has it."""
     first = prompt(house, alice, "first")
     close(house, first, days_ago=401)
-    retention.run(house)
+    purge(house)
     assert number(house, "job") == 0
     assert kept(house, prompt(house, alice, "second"))
 
@@ -248,7 +253,7 @@ def test_use_by_the_minute_goes_after_two_days_and_the_hours_stay(house: House, 
     close(house, prompt(house, alice, "a lighthouse"))
     house.db.write(lambda conn: conn.execute("UPDATE usage SET at = at - 3 * 86400000"))
     close(house, prompt(house, alice, "another"))
-    assert retention.run(house)["minutes"] == 1
+    assert purge(house)["minutes"] == 1
     steps = house.db.reader().execute("SELECT step, count(*) FROM usage GROUP BY step").fetchall()
     assert [tuple(row) for row in steps] == [(60_000, 1), (3_600_000, 2)]
 
@@ -348,7 +353,7 @@ def filled(house: House, who: Person, jobs: int, days_ago: float = 401) -> None:
 def test_a_writer_waits_for_a_few_hundred_rows_at_most(house: House, alice: Person) -> None:
     filled(house, alice, 1500)
     changes = watch_changes(house)
-    removed = retention.run(house)
+    removed = purge(house)
     assert removed == {
         "prompts": 1500,
         "traces": 3000,
@@ -383,7 +388,7 @@ def test_between_two_steps_it_leaves_the_writer_to_others_for_twice_as_long(hous
 def test_a_round_ends_early_when_the_worker_stops(house: House, alice: Person) -> None:
     filled(house, alice, 450)
     assert retention.run(house, lambda _: True) == {"prompts": retention._MOST}
-    assert retention.run(house)["prompts"] == 450 - retention._MOST
+    assert purge(house)["prompts"] == 450 - retention._MOST
 
 
 def test_no_step_reads_a_whole_table(house: House, alice: Person) -> None:
@@ -451,7 +456,7 @@ def test_what_is_purged_is_gone_from_the_files_and_what_is_kept_stands_there_onc
     rnd.shuffle(order)
     for part in range(0, len(order), 500):  # they close in another order than they came
         close(house, *order[part : part + 500], days_ago=31)
-        retention.run(house)
+        purge(house)
     raw = files(house)
     assert numbers_in(raw) == {n for n, who in enumerate(owners) if who is charlie}
     begins = re.findall(rb"begin-\d{6}", raw)
@@ -459,7 +464,7 @@ def test_what_is_purged_is_gone_from_the_files_and_what_is_kept_stands_there_onc
     # then what was Charlie's goes too, the front is given back, and the newest stay whole
     own_days(house, charlie, 30)
     last = prompt(house, charlie, "begin-999999 the last lighthouse end-999999")
-    retention.run(house)
+    purge(house)
     assert numbers_in(files(house)) == {999_999}
     assert kept(house, last)
     assert number(house, "job_content") == 1 + 1000
@@ -473,7 +478,7 @@ def test_a_row_that_is_kept_at_the_front_keeps_the_empty_ones_behind_it(
     first = prompt(house, charlie, "a lighthouse for ever")
     filled(house, alice, 1300, days_ago=31)
     close(house, first, days_ago=31)
-    retention.run(house)
+    purge(house)
     assert (number(house, "job_content"), number(house, "job_input")) == (1301, 1)
     assert kept(house, first)
 
@@ -493,13 +498,13 @@ def test_a_reader_in_the_way_is_waited_for_and_the_log_is_emptied_later(house: H
     reading = database.connect(house.db.path)
     reading.execute("BEGIN")
     reading.execute("SELECT count(*) FROM job").fetchone()
-    assert retention.run(house)["prompts"] == 1
+    assert purge(house)["prompts"] == 1
     assert b"a lighthouse in the log" in files(house)  # its page as it was: somebody still reads that
     assert not retention.settle(house, 0)
     prompt(house, alice, "writers are not kept waiting")
     reading.execute("COMMIT")
     reading.close()
-    retention.run(house)
+    purge(house)
     assert b"a lighthouse in the log" not in files(house)
 
 
@@ -509,7 +514,7 @@ def test_a_round_that_was_killed_is_made_good_by_the_next_one(house: House, alic
     step = retention.PURGES[0]
     house.db.write(lambda conn: retention._step(conn, house, step))  # and then nothing: no log emptied, no end noted
     assert b"a lighthouse before the kill" in files(house)
-    retention.run(house)
+    purge(house)
     assert b"a lighthouse before the kill" not in files(house)
 
 

@@ -166,7 +166,8 @@ def release(conn: Connection, now: int) -> None:
 
 def record(conn: Connection, claim: Claim, attempt: Attempt, outcome: Outcome, now: int) -> bool:
     """Log the attempt and move the delivery to what follows from it. False when the lease ran out and another has
-    taken over: the attempt is logged all the same, and an arrival still counts, but the rest is the other's to say."""
+    taken over: the attempt is logged all the same, and an arrival still counts, but the rest is the other's to say.
+    Of a delivery that was erased meanwhile nothing is kept."""
     _log(conn, claim.id, attempt)
     if outcome.is_gone:  # of whatever address, if that is the endpoint's
         endpoints.disable(conn, claim.org_id, "the receiver answered 410 Gone", url=claim.url, now=now)
@@ -412,7 +413,8 @@ def _log(conn: Connection, delivery_id: str, attempt: Attempt) -> None:
     conn.execute(
         """
         INSERT INTO delivery_attempt (delivery_id, at, http_status, error, ms)
-        VALUES (:delivery_id, :at, :http_status, :error, :ms)
+        SELECT :delivery_id, :at, :http_status, :error, :ms
+        WHERE EXISTS (SELECT 1 FROM delivery WHERE id = :delivery_id)
         """,
         {"delivery_id": delivery_id, **msgspec.structs.asdict(attempt)},
     )
