@@ -508,6 +508,19 @@ def test_a_reader_in_the_way_is_waited_for_and_the_log_is_emptied_later(house: H
     assert b"a lighthouse in the log" not in files(house)
 
 
+def test_what_went_leaves_the_log_even_if_something_else_could_not_go(house: House, alice: Person) -> None:
+    job = prompt(house, alice, "a lighthouse before the trouble")
+    close(house, job, days_ago=91)
+    house.db.write(
+        lambda conn: conn.execute(
+            "CREATE TRIGGER stuck BEFORE DELETE ON child BEGIN SELECT raise(ABORT, 'not this one'); END"
+        )
+    )
+    with pytest.raises(database.IntegrityError):
+        purge(house)
+    assert b"a lighthouse before the trouble" not in files(house)
+
+
 def test_a_round_that_was_killed_is_made_good_by_the_next_one(house: House, alice: Person) -> None:
     job = prompt(house, alice, "a lighthouse before the kill")
     close(house, job, days_ago=31)

@@ -59,13 +59,15 @@ class Run(msgspec.Struct, frozen=True):
 def run(house: House, wait: Callable[[float], object] = time.sleep) -> dict[str, int]:
     """Remove all that is due; how much of each. `wait` is called between steps; a true answer ends the round early."""
     removed: dict[str, int] = {}
-    for purge in PURGES:
-        removed[purge.name], goes_on = _through(house, partial(_step, house=house, purge=purge), wait)
-        if not goes_on:
-            break
-    reclaim(house, wait)
-    house.db.write(lambda conn: _end(conn, removed))
-    settle(house, _LOG_PATIENCE_S)
+    try:
+        for purge in PURGES:
+            removed[purge.name], goes_on = _through(house, partial(_step, house=house, purge=purge), wait)
+            if not goes_on:
+                break
+        reclaim(house, wait)
+        house.db.write(lambda conn: _end(conn, removed))
+    finally:  # what did go is not to stay in the log because something else could not
+        settle(house, _LOG_PATIENCE_S)
     if any(removed.values()):
         log.info("retention removed", extra={name: n for name, n in removed.items() if n})
     return removed
