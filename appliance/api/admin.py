@@ -63,6 +63,7 @@ def administered(entry: Entry, *, never_null: tuple[str, ...] = ()) -> dict[str,
         scope=SCOPE,
         errors=tuple(dict.fromkeys((*entry.errors, "NOT_FOUND"))),
         is_json_only=True,
+        is_for_operators=True,
     )
     return {**operation(entry), "guards": [admitted]}
 

@@ -83,6 +83,8 @@ class Entry(msgspec.Struct, frozen=True):
     links: tuple[Link, ...] = ()
     is_open: bool = False
     """No key is needed."""
+    is_for_operators: bool = False
+    """It is answered at the operators' socket too, where nobody is counted."""
 
 
 def operation(entry: Entry) -> dict[str, Any]:
@@ -208,34 +210,36 @@ def _body(entry: Entry) -> RequestBody | None:
 _WORD = Schema(type=OpenAPIType.STRING)
 _COUNT = Schema(type=OpenAPIType.INTEGER, minimum=0)
 _SECONDS = Schema(type=OpenAPIType.INTEGER, minimum=1)
+_TRUE = Schema(type=OpenAPIType.STRING, enum=["true"])
 
-_REQUEST_ID = OpenAPIHeader(schema=_WORD, description="Yours if you sent one; what the operator searches the log for.")
 _RATE = {
-    "x-ratelimit-limit": OpenAPIHeader(schema=_COUNT, description="Requests a minute of the account, all keys."),
-    "x-ratelimit-remaining": OpenAPIHeader(schema=_COUNT, description="How many are left now."),
-    "x-ratelimit-reset": OpenAPIHeader(schema=_COUNT, description="Seconds until all are there again."),
+    "x-ratelimit-limit": "Requests a minute of the account, all its keys together.",
+    "x-ratelimit-remaining": "How many are left now.",
+    "x-ratelimit-reset": "Seconds until all are there again.",
 }
-_RETRY_AFTER = OpenAPIHeader(schema=_SECONDS, description="Seconds after which to try again.")
-_CHALLENGE = OpenAPIHeader(schema=_WORD, description="`Bearer`.")
-_REPLAYED = OpenAPIHeader(
-    schema=Schema(type=OpenAPIType.STRING, enum=["true"]),
-    description="This answer was given before, to the first request with this Idempotency-Key.",
-)
+_UNCOUNTED = (401, 403, 429, 500, 503)
+"""Answers that may come before a request is counted."""
 
 
 def _headers(entry: Entry, status: int) -> dict[str, OpenAPIHeader]:
-    headers = {"x-request-id": _REQUEST_ID}
+    headers = {"x-request-id": _header(_WORD, "Yours if you sent one; what the operator searches the log for.", True)}
     if not entry.is_open:
-        headers |= _RATE
+        is_counted = status not in _UNCOUNTED and not entry.is_for_operators
+        headers |= {name: _header(_COUNT, text, is_counted) for name, text in _RATE.items()}
         if status in (429, 503):
-            headers["retry-after"] = _RETRY_AFTER
+            headers["retry-after"] = _header(_SECONDS, "Seconds after which to try again.", True)
     if status == 401:
-        headers["www-authenticate"] = _CHALLENGE
+        headers["www-authenticate"] = _header(_WORD, "`Bearer`.", True)
     if status == entry.answer.status:
         if entry.has_idempotency:
-            headers["Idempotent-Replayed"] = _REPLAYED
-        headers |= {name: OpenAPIHeader(schema=_WORD, description=text) for name, text in entry.headers.items()}
+            told = "This answer was given before, to the first request with this Idempotency-Key."
+            headers["Idempotent-Replayed"] = _header(_TRUE, told, False)
+        headers |= {name: _header(_WORD, text, True) for name, text in entry.headers.items()}
     return headers
+
+
+def _header(schema: Schema, description: str, is_required: bool) -> OpenAPIHeader:
+    return OpenAPIHeader(schema=schema, description=description, required=is_required)
 
 
 def _link(link: Link) -> spec.Link:
