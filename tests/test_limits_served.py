@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,6 +72,14 @@ def test_two_processes_let_in_exactly_the_limit_also_after_both_died(own: Serve)
     assert (answers.count(200), answers.count(429)) == (20, 40)
 
 
+def test_two_processes_hear_wrong_keys_of_an_address_together(own: Serve) -> None:
+    served = own(CUSTOMHOUSE_SERVER_WORKERS="2", CUSTOMHOUSE_LIMITS_FAILED_AUTH_PER_MINUTE="30")
+    wait(lambda: len(processes(served)) >= 2)
+    wrong = Person("", "", f"stars_{'a' * 40}")
+    answers = ask_all(served, wrong, 50)
+    assert (answers.count(401), answers.count(429)) == (30, 20)
+
+
 def test_a_revocation_is_seen_at_once_by_every_process(own: Serve) -> None:
     served = own(CUSTOMHOUSE_SERVER_WORKERS="2")
     alice = enrol(served.house, "A", "alice")
@@ -119,6 +128,7 @@ def test_whatever_moment_it_dies_at_each_key_is_one_job(own: Serve) -> None:
                 answer = submit(served, alice, f"k{number}", f"text {number}")
                 if answer.status_code == 202:
                     return answer.json()["job_id"]
+            time.sleep(0.1)
 
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(until_answered, number) for number in range(60)]
