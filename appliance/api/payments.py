@@ -225,7 +225,7 @@ CardId = Annotated[str, PathParameter(description="The `payment_method_id` of th
 @get(_CARDS, **operation(LIST))
 async def list_payment_methods(request: AnyRequest) -> PaymentMethods:
     there, org_id = door(request), request.user.org_id
-    api = there.stripe.current()
+    api = await _stripe(there)
     await _asking(there, lambda: _refreshed(there, api, org_id))
     found = cards.every(there.house.db.reader(), org_id, is_live=api.is_live)
     return PaymentMethods([_method(card) for card in found])
@@ -236,7 +236,7 @@ async def detach_payment_method(request: AnyRequest, payment_method_id: CardId) 
     there, caller = door(request), request.user
     if len(payment_method_id) > LONGEST_ID:
         raise submission.refused("payment_method_id", f"is over {LONGEST_ID} characters")
-    api = there.stripe.current()
+    api = await _stripe(there)
     await _asking(
         there,
         lambda: cards.detach(there.house.db, api, caller.org_id, payment_method_id, clock.now_ms(), actor=caller.actor),
@@ -254,7 +254,7 @@ async def put_auto_topup(request: AnyRequest) -> AutoTopupBody:
     given = await form.json_object(request)
     merged = autotopup.merge(autotopup.get(there.house.db.reader(), caller.org_id), given)
     if given.get("enabled") is True or given.get("payment_method_id") is not None:
-        api = there.stripe.current()
+        api = await _stripe(there)
         await _asking(there, lambda: _known(there, api, caller.org_id, merged.payment_method_id))
     changed = await there.house.db.write_async(
         lambda conn: autotopup.change(conn, caller.org_id, given, clock.now_ms(), actor=caller.actor)
@@ -270,7 +270,7 @@ async def create_checkout_session(request: AnyRequest) -> Response[CheckoutBody]
     async with idempotency.asked(request, given, calls_out=True) as asked:
         if asked.answer is not None:
             return asked.answer
-        api = there.stripe.current()
+        api = await _stripe(there)
         settings = there.house.settings.billing
         page = await _asking(
             there,
@@ -283,7 +283,7 @@ async def create_checkout_session(request: AnyRequest) -> Response[CheckoutBody]
 @post("/api/v1/billing/portal-session", status_code=200, **operation(PORTAL))
 async def create_portal_session(request: AnyRequest) -> PortalBody:
     there, org_id = door(request), request.user.org_id
-    api = there.stripe.current()
+    api = await _stripe(there)
     settings = there.house.settings.billing
     return PortalBody(await _asking(there, lambda: checkout.portal(there.house.db, api, settings, org_id)))
 
@@ -298,7 +298,7 @@ async def returned(request: Request[Any, Any, Any]) -> Response[str]:
     state = None
     if query.get("topup") == "success" and session_id.startswith("cs_") and len(session_id) <= 200:
         try:
-            api = there.stripe.current()
+            api = await _stripe(there)
             state = await _asking(there, lambda: checkout.look(there.house.db, api, session_id, clock.now_ms()))
         except Unavailable as error:
             log.info("payment not looked at; sync will", extra={"why": error.message})
@@ -337,6 +337,11 @@ _PAGE = (
     "<title>Billing</title><style>body{{font:1.1rem system-ui;margin:15vh auto;max-width:30rem;padding:0 1rem}}</style>"
     "<p>{sentence}</p><p>You can close this page.</p></html>"
 )
+
+
+async def _stripe(there: Door) -> Stripe:
+    """The first time takes a quarter of a second: the package is imported, certificates are read."""
+    return await _asking(there, there.stripe.current)
 
 
 async def _asking(there: Door, act: Callable[[], T]) -> T:
