@@ -16,7 +16,7 @@ from tests import made
 from tests.cast import Person, enrol
 from tests.test_api_server import Served, wait
 
-HEADER_S, BODY_S = 1, 1
+HEADER_S, BODY_S = 1, 2
 SLACK_S = 10.0  # this machine may be busy
 _WARM = 60  # files that the server's own threads open for themselves as they are first used
 HEALTH = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -193,7 +193,7 @@ def test_a_slow_body_that_keeps_the_pace_is_taken(served: Served, alice: Person)
     connection = connect(served)
     connection.sendall(post(alice, f"Content-Length: {len(body)}", "Connection: close"))
     for start in range(0, len(body), 2000):
-        time.sleep(0.2)
+        time.sleep(0.3)
         connection.sendall(body[start : start + 2000])
     assert statuses(all_of(connection)) == [202]
 

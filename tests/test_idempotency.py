@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from litestar import Request, Response, post
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
 from litestar.testing import TestClient
 
 from appliance import clock
@@ -14,6 +16,7 @@ from appliance.accounts import idempotency as rows
 from appliance.accounts.idempotency import Ask, Kept
 from appliance.accounts.keys import Caller
 from appliance.api import app, form, idempotency
+from appliance.api.admin import Operator
 from appliance.api.auth import recognised
 from appliance.database import Connection
 from appliance.errors import Conflict, IdempotencyKeyReused, InvalidRequest, Unavailable
@@ -258,6 +261,23 @@ def test_a_claim_of_another_process_is_409_until_its_lease_is_over(
     assert (held.status_code, held.json()["error"]) == (409, "CONFLICT")
     house.db.write(lambda conn: conn.execute("UPDATE idempotency SET lease_until = 1"))
     assert send(calling, alice, "k", "/calls", json={"a": 1}).json() == {"made": outside.calls[0]}
+
+
+def test_operators_have_keys_of_their_own(house: House, alice: Person) -> None:
+    async def operators(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        connection.scope["user"] = Operator("root")
+
+    @post("/makes", status_code=201, guards=[operators])
+    async def makes(request: Request[Any, Any, Any]) -> Response[dict[str, str]]:
+        async with idempotency.asked(request, await form.json_object(request)) as asked:
+            return asked.answer or await asked.done(lambda conn: {"made": asked.work_id})
+
+    made = app.create_app(house)
+    made.register(makes)
+    with TestClient(made) as client:
+        first, second = (client.post("/makes", headers={"Idempotency-Key": "k"}, json={}) for _ in range(2))
+    assert (first.status_code, second.content) == (201, first.content)
+    assert second.headers["idempotent-replayed"] == "true"
 
 
 # --- the rows --------------------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def test_one_that_never_pauses_but_dribbles_is_given_up_too() -> None:
 
 
 def test_what_came_quickly_earns_time() -> None:
-    assert read([*[piece(1000)] * 10, piece(0, more=False)], 0.03, 0.1) == 11
+    assert read([*[piece(10_000)] * 10, piece(0, more=False)], 0.1, 0.7) == 11
 
 
 def test_once_the_body_is_whole_the_wait_for_the_end_is_unlimited() -> None:
