@@ -277,7 +277,7 @@ class Killed(BaseException):
 def test_a_kill_at_any_write_of_a_sync_credits_once_after_the_restart(
     till: Till, house: House, alice: Person, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
-    till.sync.round()
+    paid(till, alice.org_id, 40)  # so that there is a cursor
     pages = [begin(till, alice.org_id, dollars) for dollars in (5, 10, 20)]
     for page in pages:
         till.account.pay(page.session_id)
@@ -298,7 +298,9 @@ def test_a_kill_at_any_write_of_a_sync_credits_once_after_the_restart(
     monkeypatch.setattr(house.db, "write", write)
     sync.Sync(house, till.live, now=till.now).round()
     amounts = sorted(amount for _, amount, _ in till.entries(alice.org_id))
-    assert amounts == [-5.0, 5.0, 10.0, 20.0]
+    assert amounts == [-5.0, 5.0, 10.0, 20.0, 40.0]
+    seen = {row["id"] for row in till.reader.execute("SELECT id FROM stripe_event")}
+    assert seen == {event["id"] for event in till.account.events if event["type"] in hints.TYPES}
 
 
 def test_a_kill_between_stripes_page_and_our_note_of_it_loses_no_payment(
