@@ -363,3 +363,11 @@ def test_a_key_that_may_not_read_jobs_may_not_export_them(client: Client, house:
     narrow = enrol(house, "A", "narrow", granted=("usage:read",))
     response = client.get("/api/v1/jobs/export", params=DAY_OF, headers=narrow.headers)
     assert response.status_code == 403
+
+
+def test_no_mapping_of_the_file_outlives_its_piece(house: House, alice: Person) -> None:
+    made.insert(house, [made.job(alice.org_id, T0)])
+    conn = house.db.reader()
+    lines, _ = export.piece(conn, alice.org_id, [], export.beginning(0), T0 + 1, expose_reasons=False)
+    assert lines.endswith(b"\r\n")
+    assert conn.execute("PRAGMA mmap_size").fetchone()[0] == 0

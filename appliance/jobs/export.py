@@ -5,7 +5,8 @@ takes its time, so the log of the database can be checkpointed meanwhile, and me
 that changes in between is written as it is when its piece is read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -27,6 +28,8 @@ COLUMNS = (
 
 _ROWS = 5000  # a piece: 15 ms, and short enough that what a client who hung up wasted is nothing
 _BYTES = 4_000_000  # of prompts in one piece: 5000 of the longest would be 400 MB
+
+_MAPPED = 2**46  # more than a file may have
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -63,19 +66,31 @@ def piece(
     conn: Connection, org_id: str, custom: Sequence[str], place: Place, until: int, *, expose_reasons: bool
 ) -> tuple[bytes, Place | None]:
     """The next lines, and where the piece after them begins; None = there is none."""
-    last, span = _measured(conn, {"org": org_id, "at": place.created_at, "id": place.id}, until)
-    row = conn.execute(
-        f"""
-        SELECT CAST(group_concat(line, '') AS BLOB) AS lines FROM (
-            SELECT {_line(custom)} AS line
-            FROM job INDEXED BY job_of_org
-            LEFT JOIN job_input ON job_input.seq = job.seq AND kind = 'PROMPT_MODERATION'
-            WHERE {_SPAN}
-            ORDER BY created_at, id DESC)
-        """,  # noqa: S608  # our own columns; slugs are handed over as values
-        {**span, "expose": expose_reasons, **{f"path{n}": f'$.custom."{slug}"' for n, slug in enumerate(custom)}},
-    ).fetchone()
+    with _mapped(conn):
+        last, span = _measured(conn, {"org": org_id, "at": place.created_at, "id": place.id}, until)
+        row = conn.execute(
+            f"""
+            SELECT CAST(group_concat(line, '') AS BLOB) AS lines FROM (
+                SELECT {_line(custom)} AS line
+                FROM job INDEXED BY job_of_org
+                LEFT JOIN job_input ON job_input.seq = job.seq AND kind = 'PROMPT_MODERATION'
+                WHERE {_SPAN}
+                ORDER BY created_at, id DESC)
+            """,  # noqa: S608  # our own columns; slugs are handed over as values
+            {**span, "expose": expose_reasons, **{f"path{n}": f'$.custom."{slug}"' for n, slug in enumerate(custom)}},
+        ).fetchone()
     return row["lines"] or b"", last
+
+
+@contextmanager
+def _mapped(conn: Connection) -> Generator[None]:
+    """Read the file through a mapping, so that the system reads ahead: 256,000 rows/s of a file that is not in memory,
+    where 113,000 were read page by page. For this piece only: a mapping that stays would hold every page ever read."""
+    conn.execute(f"PRAGMA mmap_size = {_MAPPED}").fetchall()
+    try:
+        yield
+    finally:
+        conn.execute("PRAGMA mmap_size = 0").fetchall()
 
 
 # --- how far a piece reaches ------------------------------------------------------------------------------------------
