@@ -38,7 +38,7 @@ from appliance.billing.ledger import EntryType
 from appliance.database import Connection
 from appliance.house import House
 from appliance.text import keywords
-from tests.zygote import Zygote, is_alive
+from tests.zygote import Fork, Zygote
 
 PRICES = Changes(prompt_micros=800, image_micros=2_000, video_micros=50_000, gpu_second_micros=1_500)
 CREDIT_MICROS = 1_000_000_000
@@ -48,6 +48,7 @@ BLOCKED = "zeppelin"
 BATCH = 4
 """Texts in a batch."""
 
+_VICTIMS = ("work", "serve")
 _CLIENTS = 3
 _SLACK = 0.04  # so much of the jobs is submitted ahead of the kills
 _MOST_OPEN = 400
@@ -190,7 +191,7 @@ class Box:
                 stderr=file,
                 stdout=file,
             )
-        self.pids = {what: self.zygote.start(what) for what in ("work", "serve")}
+        self.forks = {what: self.zygote.start(what) for what in ("work", "serve")}
         self._wait()
 
     @property
@@ -198,7 +199,8 @@ class Box:
         return f"http://127.0.0.1:{self.port}"
 
     def restart(self, what: str) -> None:
-        self.pids[what] = self.zygote.start(what)
+        self.forks[what].close()
+        self.forks[what] = self.zygote.start(what)
 
     def open_jobs(self) -> int:
         return int(self.house.db.reader().execute("SELECT open_jobs FROM backlog").fetchone()[0])
@@ -265,7 +267,7 @@ def run(campaign: Campaign, home: Path, weights: Path, *, say: Any = None) -> di
         threading.Thread(target=_submit, args=(box, receiver, campaign, todo[n::_CLIENTS], tally, stop, n))
         for n in range(_CLIENTS)
     ]
-    killers = [threading.Thread(target=_kill, args=(box, what, campaign, tally, stop)) for what in ("work", "serve")]
+    killers = [threading.Thread(target=_kill, args=(box, what, campaign, tally, stop)) for what in _VICTIMS]
     threads = [*clients, *killers]
     try:
         for thread in threads:
@@ -273,6 +275,9 @@ def run(campaign: Campaign, home: Path, weights: Path, *, say: Any = None) -> di
         while any(thread.is_alive() for thread in threads):
             time.sleep(1.0)
             _watch(box, tally)
+            for killer, what in zip(killers, _VICTIMS, strict=True):  # who has killed enough looks after nobody
+                if not killer.is_alive() and not box.forks[what].is_alive:
+                    box.restart(what)
             if say is not None:
                 say(
                     f"{time.monotonic() - began:6.0f} s  {tally.killed} kills  {len(tally.accepted)} accepted  "
@@ -417,7 +422,7 @@ def _kill(box: Box, what: str, campaign: Campaign, tally: Tally, stop: threading
         answers = tally.answers
         until = time.monotonic() + _PATIENCE_S
         while not stop.is_set() and time.monotonic() < until:
-            if not is_alive(box.pids[what]):
+            if not box.forks[what].is_alive:
                 tally.ended[what] += 1
                 if what == "work":
                     tally.odd("the worker ended by itself")
@@ -427,15 +432,15 @@ def _kill(box: Box, what: str, campaign: Campaign, tally: Tally, stop: threading
             time.sleep(0.01)
         if stop.wait(rng.uniform(0, _LONGEST_DELAY_S)):
             return
-        victim = box.pids[what]
-        if what == "serve" and rng.random() < 0.3 and (children := _children(victim)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(rng.choice(children), signal.SIGKILL)  # the server starts another one itself
+        victim = box.forks[what]
+        if what == "serve" and rng.random() < 0.3 and (child := _child(victim)):
+            child.signal(signal.SIGKILL)  # the server starts another one itself
+            child.close()
             tally.kills["api worker"] += 1
             continue
-        os.kill(victim, signal.SIGKILL)
+        victim.signal(signal.SIGKILL)
         tally.kills["worker" if what == "work" else "api"] += 1
-        while is_alive(victim):
+        while victim.is_alive:
             time.sleep(0.001)
         box.restart(what)
 
@@ -451,11 +456,16 @@ def _is_done(box: Box, campaign: Campaign, tally: Tally) -> bool:
     return len(tally.accepted) >= campaign.jobs and box.open_jobs() == 0
 
 
-def _children(pid: int) -> list[int]:
+def _child(of: Fork) -> Fork | None:
+    """The process that the server forked to answer requests, while it is there."""
     try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        named = Path(f"/proc/{of.pid}/task/{of.pid}/children").read_text().split()
+        child = Fork(int(named[0])) if named else None
+        if child is not None and f"PPid:\t{of.pid}\n" in Path(f"/proc/{child.pid}/status").read_text():
+            return child
     except (FileNotFoundError, ProcessLookupError):
-        return []
+        pass
+    return None
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------
@@ -465,8 +475,8 @@ def _finish(box: Box) -> dict[str, int]:
     """Wait until nothing is open any more; how much was when patience ended."""
     until = time.monotonic() + _FINISH_S
     while True:
-        for what, pid in box.pids.items():
-            if not is_alive(pid):
+        for what in _VICTIMS:
+            if not box.forks[what].is_alive:
                 box.restart(what)
         row = box.house.db.reader().execute(
             """

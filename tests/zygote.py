@@ -5,6 +5,7 @@ What runs in a fork is the process's own `main`: its settings, connections, thre
 was imported, and the language model, is there already; importing it anew costs a second and a half of a core each time.
 """
 
+import contextlib
 import ctypes
 import faulthandler
 import os
@@ -35,8 +36,8 @@ class Zygote:
             )
         self._asking = threading.Lock()
 
-    def start(self, what: str) -> int:
-        """The new process's pid. Raises RuntimeError when the zygote is gone; its log says why."""
+    def start(self, what: str) -> "Fork":
+        """A new process. Raises RuntimeError when the zygote is gone; its log says why."""
         with self._asking:
             assert self._popen.stdin is not None
             assert self._popen.stdout is not None
@@ -46,16 +47,37 @@ class Zygote:
             answer = self._popen.stdout.readline() if ready else b""
         if not answer.strip().isdigit():
             raise RuntimeError("the zygote did not fork; see its log")
-        return int(answer)
+        return Fork(int(answer))
 
     def close(self) -> None:
         self._popen.kill()
         self._popen.communicate()
 
 
-def is_alive(pid: int) -> bool:
-    """Whether any of its threads is: the first may be gone while others still hold the process's locks."""
-    return Path(f"/proc/{pid}").exists()
+class Fork:
+    """One process, held by a descriptor: its number may be somebody else's by the time one looks."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        try:
+            self._held = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._held = -1
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether any of its threads is: the first may be gone while others still hold the process's locks."""
+        return self._held >= 0 and not select.select([self._held], [], [], 0)[0]
+
+    def signal(self, number: int) -> None:
+        if self._held >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._held, number)
+
+    def close(self) -> None:
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
 
 def _run(what: str) -> int:
