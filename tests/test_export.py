@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
-from appliance import clock
+from appliance import clock, database
 from appliance.api import history as door
 from appliance.house import House
 from appliance.jobs import export
@@ -284,9 +284,7 @@ def test_while_an_export_waits_for_its_client_the_log_can_be_checkpointed(
         await anext(lines)
         await asyncio.sleep(0.05)  # the next piece is read by now; the client does not take it
         made.insert(house, [made.job(alice.org_id, T0 - 2 * DAY)])
-        busy, logged, moved = await asyncio.to_thread(
-            lambda: tuple(house.db.write(lambda conn: None) or _checkpointed(house))
-        )
+        busy, logged, moved = await asyncio.to_thread(_checkpointed, house)
         await lines.aclose()
         return busy, logged, moved
 
@@ -295,8 +293,6 @@ def test_while_an_export_waits_for_its_client_the_log_can_be_checkpointed(
 
 
 def _checkpointed(house: House) -> tuple[int, int, int]:
-    from appliance import database
-
     conn = database.connect(house.settings.database)
     try:
         return tuple(conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone())
