@@ -69,6 +69,28 @@ def test_a_rotated_key_takes_the_old_ones_place(cli: Cli) -> None:
         cli.recognise(old)
 
 
+def test_after_a_rotation_the_name_means_the_key_that_works(cli: Cli) -> None:
+    cli.run("keys", "create", "--org", "acme", "--name", "k")
+    cli.run("keys", "rotate", "k")
+    raw = cli.run("keys", "rotate", "k").output.strip()
+    assert cli.run("keys", "revoke", "k").output.strip() == f"{raw[:12]}… is revoked"
+
+
+def test_a_name_that_two_working_keys_have_is_asked_back(cli: Cli) -> None:
+    cli.run("keys", "create", "--org", "acme", "--name", "k")
+    cli.run("keys", "rotate", "k", "--grace", "60")
+    refused = cli.run("keys", "revoke", "k").exception
+    assert isinstance(refused, CustomhouseError)
+    assert "customhouse keys list" in refused.message
+
+
+def test_the_settings_are_shown_as_they_stand(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUSTOMHOUSE_SERVER_PORT", "9000")
+    for shown in (json.loads(cli.run("config", "show").output), cli.json("config", "check")["settings"]):
+        assert shown["home"] == str(cli.home)
+        assert shown["server"]["port"] == 9000
+
+
 def test_a_revoked_key_is_refused_and_listed_as_such(cli: Cli) -> None:
     raw = cli.run("keys", "create", "--org", "acme", "--name", "k").output.strip()
     assert cli.run("keys", "revoke", raw[:12], "--reason", "lost").output.strip() == f"{raw[:12]}… is revoked"

@@ -179,7 +179,8 @@ def every(conn: Connection, org_id: str | None = None) -> list[Key]:
 
 
 def find(conn: Connection, reference: str) -> Key:
-    """The one key with this id, prefix or name. Raises NotFound, or InvalidRequest when several answer to it."""
+    """The one key with this id, prefix or name; a name means the key that still works, where another had it before.
+    Raises NotFound, or InvalidRequest when several answer to it."""
     rows = conn.execute(
         """
         SELECT * FROM api_key
@@ -189,9 +190,15 @@ def find(conn: Connection, reference: str) -> Key:
     ).fetchall()
     if not rows:
         raise NotFound(f"There is no key with the id, prefix or name {reference!r}; see: customhouse keys list")
-    if len(rows) > 1:
-        raise InvalidRequest(f"{len(rows)} keys answer to {reference!r}; name the one you mean by its id")
-    return _key(rows[0])
+    found = [_key(row) for row in rows]
+    now = clock.now_ms()
+    working = [k for k in found if k.revoked_at is None and (k.expires_at is None or k.expires_at > now)]
+    if len(found) > 1 and len(working) != 1:
+        raise InvalidRequest(
+            f"{len(found)} keys answer to {reference!r}; name the one you mean by its prefix or id, "
+            "see: customhouse keys list"
+        )
+    return (working if len(found) > 1 else found)[0]
 
 
 def get(conn: Connection, key_id: str) -> Key:

@@ -1,7 +1,5 @@
 """`customhouse config`: are the settings, categories and manifests usable?"""
 
-import json
-
 import click
 import msgspec
 
@@ -33,7 +31,7 @@ def check(as_json: bool) -> None:
         if name and name not in known:
             raise Misconfigured(f"inference names the model {name!r}, but {loaded.models_dir} has no such model")
     if as_json:
-        click.echo(msgspec.json.encode({"ok": True, "settings": msgspec.to_builtins(loaded)}))
+        click.echo(msgspec.json.encode({"ok": True, "settings": loaded}, enc_hook=str))
     else:
         click.echo(
             f"settings, {len(answered)} categories and {len(known)} manifests are in order; state in {loaded.home}"
@@ -41,6 +39,7 @@ def check(as_json: bool) -> None:
 
 
 @config.command()
-def show() -> None:
+@click.option("--json", "as_json", is_flag=True, help="As JSON, which it is anyway.")
+def show(as_json: bool) -> None:
     """Print every setting as JSON, as it stands after the file and the environment."""
-    click.echo(json.dumps(msgspec.to_builtins(settings.load()), indent=2))
+    click.echo(msgspec.json.format(msgspec.json.encode(settings.load(), enc_hook=str), indent=2))
