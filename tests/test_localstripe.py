@@ -4,7 +4,8 @@ localstripe is GPL: it runs in a process of its own, is never imported, and is n
 CUSTOMHOUSE_TEST_LOCALSTRIPE (its executable; ./install.sh test sets it). It would listen on every address of the
 machine: a start-up file of ours makes that the loopback. It also writes /tmp/localstripe.pickle, read by nobody here.
 What it lacks, and is therefore tried against the fake alone: checkout, the portal, idempotency keys, `types[]` and
-`ending_before` of events, lists of payments by customer and of charges, subscriptions by price.
+`ending_before` of events, lists of payments by customer and of charges, subscriptions by price. It knows no
+`automatic_payment_methods` either, since it has none that redirect: that parameter is kept from it.
 """
 
 import os
@@ -93,6 +94,12 @@ def judge(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         made = post("/v1/payment_methods", type="card", **card)["id"]
         return post(f"/v1/payment_methods/{made}/attach", customer=customer)["id"]
 
+    create = package.PaymentIntentService.create
+
+    def create_plainly(self: package.PaymentIntentService, params: Any, options: Any = None) -> Any:
+        return create(self, {name: params[name] for name in params if name != "automatic_payment_methods"}, options)
+
+    monkeypatch.setattr(package.PaymentIntentService, "create", create_plainly)
     with opened(address, tmp_path) as api:
         yield Judge(
             "localstripe",

@@ -85,6 +85,7 @@ def test_what_is_asked_of_stripe_is_what_the_contract_says(till: Till, alice: Pe
         "payment_method": card_id,
         "off_session": "true",
         "confirm": "true",
+        "automatic_payment_methods": {"enabled": "true", "allow_redirects": "never"},
     }
 
 

@@ -353,6 +353,8 @@ class Stripe:
                     "payment_method": card_id,
                     "off_session": True,
                     "confirm": True,
+                    # without this Stripe asks where to send somebody who is redirected, though it is a card
+                    "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
                     "metadata": metadata,
                 },
                 {"idempotency_key": idempotency_key},

@@ -341,6 +341,13 @@ class Account:
         """Off session and confirmed at once: the only way in which we make one."""
         if given.get("off_session") != "true" or given.get("confirm") != "true":
             raise Refused(400, "invalid_request_error", "The fake charges saved cards with nobody there only")
+        if given.get("automatic_payment_methods", {}).get("allow_redirects") != "never":
+            raise Refused(
+                400,
+                "invalid_request_error",
+                "This PaymentIntent is configured to accept payment methods enabled in your Dashboard. Because some of "
+                "these payment methods might redirect your customer off of your page, you must provide a `return_url`.",
+            )
         self._living(given.get("customer"))
         card = self.cards.get(given.get("payment_method", ""))
         if card is None:
