@@ -239,6 +239,12 @@ def test_366_days_are_exported_and_a_range_within_a_day_has_its_times_in_the_nam
     assert 'filename="jobs_2026-05-19T103000Z_2026-05-20.csv"' in response.headers["content-disposition"]
 
 
+def test_the_last_moment_that_there_is_may_be_named(client: Client, alice: Person) -> None:
+    """Rounded up to a millisecond it would lie in the year 10000, which has no date."""
+    exported(client, alice, **{"from": "9999-06-01", "to": "9999-12-31T23:59:59.9999999Z"})
+    exported(client, alice, **{"from": "0001-01-01", "to": "0001-02-01"})
+
+
 def test_charlie_exports_nothing_of_alices(client: Client, house: House, alice: Person, charlie: Person) -> None:
     made.insert(house, [made.job(alice.org_id, T0)])
     assert table(exported(client, charlie)) == []

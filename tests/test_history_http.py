@@ -165,6 +165,27 @@ def test_an_unknown_value_is_an_invalid_request_that_names_its_parameter(
     assert body["message"].startswith(f"{name} ")
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/jobs?status=completed&status=done",
+        "/api/v1/jobs?limit=5&limit=ten",
+        "/api/v1/jobs?from=2026-05-19&from=yesterday",
+        "/api/v1/jobs?search=a&search=b",
+        "/api/v1/usage?billing_period=2026-05-19&billing_period=x",
+        "/api/v1/usage/volume?period=week&period=year",
+        "/api/v1/billing/records?type=charge&type=tip",
+    ],
+)
+def test_a_parameter_that_is_given_twice_is_refused_as_one_of_the_two_would_be_passed_over(
+    client: Client, alice: Person, path: str
+) -> None:
+    response = client.get(path, headers=alice.headers)
+    assert response.status_code == 400
+    body = response.json()
+    assert body["details"] == [{"field": path.partition("?")[2].partition("=")[0], "issue": "is given twice"}]
+
+
 def test_an_unknown_parameter_is_passed_over(client: Client, house: House, alice: Person) -> None:
     made.insert(house, [made.job(alice.org_id, T0)])
     assert listed(client, alice, colour="blue", page="7")["total"] == 1

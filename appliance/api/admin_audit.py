@@ -70,13 +70,12 @@ LIST = Entry(
 @get(f"{ROOT}/audit", **administered(LIST))
 async def list_audit(request: Asked) -> AuditBody:
     limit = query.whole(request, "limit", 50, 1, 500)
-    before = query.whole(request, "cursor", 0, 1, 10**15) if "cursor" in request.query_params else None
-    asked = request.query_params
+    before = query.whole(request, "cursor", 0, 1, 10**15) if query.sent(request, "cursor") is not None else None
     wanted = Filter(
-        actor=asked.get("actor"),
-        action=asked.get("action"),
-        subject=asked.get("subject"),
-        org_id=asked.get("client_id"),
+        actor=query.sent(request, "actor"),
+        action=query.sent(request, "action"),
+        subject=query.sent(request, "subject"),
+        org_id=query.sent(request, "client_id"),
         since=query.moment(request, "from"),
         until=query.moment(request, "to"),
     )

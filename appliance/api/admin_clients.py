@@ -11,7 +11,7 @@ from appliance import audit, clock
 from appliance.accounts import organisations
 from appliance.accounts.organisations import Changes, Organisation, Standing
 from appliance.accounts.plans import ChargeMethod
-from appliance.api import admin, idempotency
+from appliance.api import admin, idempotency, query
 from appliance.api.admin import REASON, REQUIRED_REASON, ROOT, Asked, administered
 from appliance.api.documents import Answer, Entry, Field, Link
 from appliance.api.door import Door, door
@@ -222,7 +222,7 @@ _ONE = f"{_PATH}/{{client_id:str}}"
 async def list_clients(request: Asked) -> ClientsBody:
     there = door(request)
     limit, offset = admin.paging(request)
-    status = request.query_params.get("status")
+    status = query.sent(request, "status")
     if status is not None and status not in _STANDINGS:
         raise refused("status", f"must be one of {', '.join(_STANDINGS)}")
     standing = None if status is None else Standing(status)

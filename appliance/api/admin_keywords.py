@@ -10,7 +10,7 @@ from litestar.params import PathParameter
 
 from appliance import clock
 from appliance.accounts import organisations
-from appliance.api import admin, idempotency
+from appliance.api import admin, idempotency, query
 from appliance.api.admin import REASON, REQUIRED_REASON, ROOT, Asked, administered
 from appliance.api.documents import Answer, Entry, Field, Link
 from appliance.api.door import door
@@ -129,7 +129,7 @@ _PATH = f"{ROOT}/keywords"
 async def list_keywords(request: Asked) -> KeywordsBody:
     limit, offset = admin.paging(request)
     db = door(request).house.db
-    client_id = request.query_params.get("client_id")
+    client_id = query.sent(request, "client_id")
     if client_id is not None:
         organisations.get(db.reader(), client_id)
     found, total = await asyncio.to_thread(

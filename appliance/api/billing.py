@@ -10,6 +10,7 @@ from litestar.openapi.spec import OpenAPIType
 from appliance import clock
 from appliance.accounts import plans
 from appliance.accounts.keys import Caller
+from appliance.api import query
 from appliance.api.documents import Answer, Entry, Field, Link, operation
 from appliance.api.door import Door, door
 from appliance.billing import autotopup, cursor, ledger, money
@@ -150,9 +151,9 @@ async def get_balance(request: AnyRequest) -> Balance:
 @get("/api/v1/billing/records", **operation(RECORDS))
 async def list_billing_records(request: AnyRequest) -> Records:
     there, org_id = door(request), request.user.org_id
-    limit = _limit(request.query_params.get("limit"))
-    types = _types(request.query_params.get("type"))
-    given = request.query_params.get("cursor")
+    limit = _limit(query.sent(request, "limit"))
+    types = _types(query.sent(request, "type"))
+    given = query.sent(request, "cursor")
     before = None if given is None else cursor.read(there.house.pepper, org_id, given)
     return await asyncio.to_thread(_page, there, org_id, limit, types, before)
 

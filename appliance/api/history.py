@@ -137,7 +137,7 @@ async def list_jobs(request: Request[Caller, Any, Any]) -> Jobs:
         kinds=query.one_of(request, "type", TYPES),
         statuses=query.some_of(request, "status", STATUSES),
         is_prohibited=query.one_of(request, "decision", DECISIONS),
-        prefix=request.query_params.get("search", ""),
+        prefix=query.sent(request, "search") or "",
         since=query.moment(request, "from"),
         until=query.moment(request, "to"),
     )
