@@ -23,6 +23,7 @@ from appliance.inference.client import Models
 from appliance.jobs import advance, content, rows
 from appliance.jobs.job import ChildKind, Finding, JobKind, Submission
 from appliance.jobs.submit import submit
+from appliance.jobs.submit_batch import Item, submit_batch
 from appliance.media.decoders import Decoders
 from appliance.outbound import Outbound
 from appliance.settings import Retention, load
@@ -222,6 +223,48 @@ def test_a_job_goes_with_all_that_is_left_of_it_and_what_was_counted_stays(house
     assert [tuple(row) for row in house.db.reader().execute("SELECT * FROM usage")] == used
     assert number(house, "ledger") == 1
     assert house.db.reader().execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+@pytest.mark.parametrize("status", ["pending", "sending"])
+def test_a_job_whose_webhook_is_still_to_be_sent_stays_and_none_goes_before_it(
+    house: House, alice: Person, status: str
+) -> None:
+    """After an outage of days, or a replay. What closed after it waits: the ledger's proof relies on the order."""
+    first, waiting, last = (
+        delivered(house, alice, 410),
+        delivered(house, alice, 405, status),
+        delivered(house, alice, 401),
+    )
+    purge(house)
+    assert [rows.job(house.db.reader(), job) is None for job in (first, waiting, last)] == [True, False, False]
+    assert house.db.reader().execute("SELECT status FROM delivery").fetchall()[0]["status"] == status
+    house.db.write(
+        lambda conn: conn.execute("UPDATE delivery SET status = 'delivered', finished_at = ?", (clock.now_ms(),))
+    )
+    purge(house)
+    assert number(house, "job") == 0
+
+
+def test_a_job_stays_until_its_batch_is_told_of(house: House, alice: Person) -> None:
+    made: list[str] = []
+
+    def change(conn: Connection) -> None:
+        items = [Item("a", "one lighthouse"), Item("b", "another")]
+        found = submit_batch(conn, house, alice.org_id, None, items, webhook_url="http://receiver.example/x")
+        made.extend(job for _, job in found.jobs)
+
+    house.db.write(change)
+    close(house, made[0], days_ago=402)
+    purge(house)
+    assert number(house, "job") == 2, "its batch is open, and would be told of without it"
+    close(house, made[1], days_ago=401)
+    purge(house)
+    assert number(house, "job") == 2, "the batch's webhook is still to be sent"
+    house.db.write(
+        lambda conn: conn.execute("UPDATE delivery SET status = 'delivered', finished_at = ?", (clock.now_ms(),))
+    )
+    purge(house)
+    assert [number(house, table) for table in ("job", "batch", "delivery")] == [0, 0, 0]
 
 
 def test_answers_to_an_idempotency_key_go_after_their_hours(house: House, alice: Person) -> None:
