@@ -65,6 +65,14 @@ def test_a_correction_is_negative_and_has_to_be_meant(cli: Cli) -> None:
     assert cli.audit()[-1]["action"] == "billing.corrected"
 
 
+def test_a_reference_that_was_credited_with_another_amount_is_refused(cli: Cli) -> None:
+    cli.run("billing", "credit", "5", "--org", "acme", "--reason", "Invoice 7", "--once", "invoice-7")
+    refused = cli.refused("billing", "credit", "6", "--org", "acme", "--reason", "Invoice 7", "--once", "invoice-7")
+    assert isinstance(refused, Conflict)
+    assert "invoice-7 was credited with $5.00 before" in refused.message
+    assert cli.json("billing", "balance", "--org", "acme")[0]["balance_usd"] == 5.0
+
+
 def test_a_reference_is_credited_once_however_often_it_is_told(cli: Cli) -> None:
     for _ in range(2):
         done = cli.json("billing", "credit", "5", "--org", "acme", "--reason", "Invoice 7", "--once", "invoice-7")

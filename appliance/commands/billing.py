@@ -11,7 +11,7 @@ from appliance.accounts import organisations, plans
 from appliance.billing import ledger, money, reconcile
 from appliance.billing.ledger import Entry, EntryType
 from appliance.database import Connection
-from appliance.errors import InvalidRequest
+from appliance.errors import Conflict, InvalidRequest
 from appliance.house import House
 
 
@@ -87,15 +87,16 @@ def credit(amount: str, org: str, reason: str, force: bool, reference: str | Non
 
     def change(conn: Connection) -> Entry | None:
         owner = organisations.named(conn, org)
+        source = ("manual", f"{owner.id}:{reference}" if reference else clock.new_id())
         entry = ledger.post(
-            conn,
-            owner.id,
-            EntryType.CREDIT,
-            micros,
-            source=("manual", f"{owner.id}:{reference}" if reference else clock.new_id()),
-            description=reason.strip(),
-            now=clock.now_ms(),
+            conn, owner.id, EntryType.CREDIT, micros, source=source, description=reason.strip(), now=clock.now_ms()
         )
+        before = None if entry else ledger.by_source(conn, *source)
+        if before is not None and before.amount_micros != micros:
+            raise Conflict(
+                f"{reference} was credited with {money.written(before.amount_micros)} before; nothing was changed. "
+                "Name another reference for another credit"
+            )
         if entry is not None:
             audit.record(
                 conn,
