@@ -341,7 +341,8 @@ def test_the_command_tries_a_category_or_a_question_on_a_file_or_a_text(box: Box
     [
         ({"json": {"input": "x"}}, 400, "INVALID_REQUEST", "system_prompt is required"),
         ({"json": {"system_prompt": " ", "input": "x"}}, 400, "INVALID_REQUEST", "system_prompt must have 1 to 2,000"),
-        ({"json": {"system_prompt": "?"}}, 400, "INVALID_REQUEST", "image_url is required"),
+        ({"json": {"system_prompt": "?"}}, 400, "INVALID_REQUEST", "image_url, image_file or input is required"),
+        ({"json": {"system_prompt": "?", "text": "x"}}, 400, "INVALID_REQUEST", "send a text as input"),
         ({"json": {"system_prompt": "?", "input": ""}}, 400, "INVALID_REQUEST", "input must not be empty"),
         ({"json": {"system_prompt": "?", "input": "x", "image_url": "https://93.184.216.34/a"}}, 400,
             "INVALID_REQUEST", "send one of them"),

@@ -13,6 +13,7 @@ from appliance.api.custom import BODY, PATH, PROMPT, SCOPE, UNKNOWN, CategoryId
 from appliance.api.documents import Answer, Entry, Field, operation
 from appliance.api.door import door
 from appliance.api.form import Form
+from appliance.errors import InvalidRequest
 from appliance.jobs.job import JobKind
 
 AnyRequest = Request[Caller, Any, Any]
@@ -104,6 +105,11 @@ async def _try(request: AnyRequest, question: str | None) -> TrialBody:
             raise submission.refused("system_prompt", "is required")
         if not 1 <= len(question.strip()) <= custom.LONGEST_QUESTION:
             raise submission.refused("system_prompt", f"must have 1 to {custom.LONGEST_QUESTION:,} characters")
+        if given.upload is None and not given.fields.keys() & {"image_url", "image", "input"}:
+            raise InvalidRequest(
+                "image_url, image_file or input is required; send a text as input",
+                details=[{"field": "image_url", "issue": "is required, or image_file or input"}],
+            )
         if "input" in given.fields:
             tried = await there.trials.of_text(question.strip(), _text(given))
         else:
