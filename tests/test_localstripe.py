@@ -97,7 +97,8 @@ def judge(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     create = package.PaymentIntentService.create
 
     def create_plainly(self: package.PaymentIntentService, params: Any, options: Any = None) -> Any:
-        return create(self, {name: params[name] for name in params if name != "automatic_payment_methods"}, options)
+        known: Any = {name: params[name] for name in params if name != "automatic_payment_methods"}
+        return create(self, known, options)
 
     monkeypatch.setattr(package.PaymentIntentService, "create", create_plainly)
     with opened(address, tmp_path) as api:
