@@ -41,6 +41,9 @@ def settle(conn: Connection, topup: Topup, said: Returned, now: int) -> None:
     if topup.status is not State.SUCCEEDED:
         return
     paid = said.intent.amount_received or said.intent.amount
+    for dispute in said.disputes:
+        if not _is_taken(dispute):  # first: what it gives back may be what a refund takes
+            _settle_dispute(conn, topup, dispute, 0, now)
     back = 0
     for refund in sorted(said.refunds, key=lambda one: (one.created, one.id)):
         if refund.status in _CAME_TO_NOTHING:
@@ -50,12 +53,18 @@ def settle(conn: Connection, topup: Topup, said: Returned, now: int) -> None:
         due = _share(topup.amount_micros, back, paid) - _taken(conn, topup.id, refunds_only=True)
         _take(conn, topup, "refund", refund.id, due, refund.status or "succeeded", now)
     for dispute in said.disputes:
-        _settle_dispute(conn, topup, dispute, _share(topup.amount_micros, dispute.amount, paid), now)
+        if _is_taken(dispute):
+            _settle_dispute(conn, topup, dispute, _share(topup.amount_micros, dispute.amount, paid), now)
+
+
+def _is_taken(dispute: Dispute) -> bool:
+    """The bank has the money now, or for good."""
+    return dispute.status == "lost" or (dispute.is_withdrawn and dispute.status != "won")
 
 
 def _settle_dispute(conn: Connection, topup: Topup, dispute: Dispute, share: int, now: int) -> None:
     is_new = conn.execute("SELECT 1 FROM stripe_reversal WHERE id = :id", {"id": dispute.id}).fetchone() is None
-    if dispute.status == "lost" or (dispute.is_withdrawn and dispute.status != "won"):
+    if _is_taken(dispute):
         _take(conn, topup, "dispute", dispute.id, share, dispute.status, now)
     else:
         _give(conn, topup, "dispute", dispute.id, dispute.status, now)
