@@ -37,7 +37,7 @@ def settle(conn: Connection, said: stripe.Subscription, now: int) -> None:
     customer = customers.get(conn, said.customer)
     if customer is None or not said.items.data:
         return
-    before = conn.execute("SELECT price_id FROM subscription WHERE id = :id", {"id": said.id}).fetchone()
+    before = conn.execute("SELECT price_id, status FROM subscription WHERE id = :id", {"id": said.id}).fetchone()
     conn.execute(
         """
         INSERT INTO subscription (id, org_id, customer_id, price_id, status, cancel_at_period_end, created_at,
@@ -58,10 +58,13 @@ def settle(conn: Connection, said: stripe.Subscription, now: int) -> None:
             "now": now,
         },
     )
-    _follow(conn, customer.org_id, before["price_id"] if before else None, said, now)
+    paid_before = before["price_id"] if before is not None and before["status"] in _PAYING else None
+    _follow(conn, customer.org_id, paid_before, said, now)
 
 
-def _follow(conn: Connection, org_id: str, price_before: str | None, said: stripe.Subscription, now: int) -> None:
+def _follow(conn: Connection, org_id: str, paid_before: str | None, said: stripe.Subscription, now: int) -> None:
+    """`paid_before`: the price that this subscription was paying for until now. One that was not ends nothing: it may
+    have ended long ago, and never have begun."""
     sold = {plan.stripe_price: plan.slug for plan in plans.every(conn) if plan.stripe_price}
     paid = [one for one in every(conn, org_id) if one.status in _PAYING]
     wanted = next((sold[one.price_id] for one in paid if one.price_id in sold), None)
@@ -77,7 +80,7 @@ def _follow(conn: Connection, org_id: str, price_before: str | None, said: strip
             )
     current = conn.execute("SELECT plan FROM organisation WHERE id = :id", {"id": org_id}).fetchone()["plan"]
     if wanted is None:
-        ended = {sold.get(price_before or ""), sold.get(said.items.data[0].price.id)}
+        ended = {sold.get(paid_before), sold.get(said.items.data[0].price.id)} if paid_before else set[str | None]()
         wanted = plans.STANDARD if current in ended else current
     organisations.change(
         conn,
