@@ -407,6 +407,39 @@ def test_a_deleted_customer_takes_cards_and_auto_top_up_along_and_the_next_payme
     assert till.balance(alice.org_id) == 25
 
 
+def test_a_customer_deleted_a_moment_ago_is_made_anew_by_the_payment_itself(till: Till, alice: Person) -> None:
+    first = till.customer(alice.org_id)
+    till.account.delete_customer(first.id)
+    page = begin(till, alice.org_id)
+    assert states(till) == ["pending"]
+    till.account.pay(page.session_id)
+    till.sync.round()
+    assert till.balance(alice.org_id) == 25
+    second = customers.of_org(till.reader, alice.org_id, is_live=False)
+    assert second is not None
+    assert second.id != first.id
+
+
+def test_a_key_of_another_account_is_synced_though_it_knows_nothing_of_what_was_begun(
+    till: Till, alice: Person
+) -> None:
+    begin(till, alice.org_id)
+    till.sync.round()
+    for kind in (till.account.customers, till.account.sessions, till.account.intents, till.account.events):
+        kind.clear()
+    till.account.turn(seconds=2 * 3600)
+    till.sync.round()
+    at = sync.position(till.reader, is_live=False)
+    assert at is not None
+    assert at.last_error is None
+    page = begin(till, alice.org_id, topup_id="another")
+    till.account.pay(page.session_id)
+    till.account.turn(seconds=26 * 3600)
+    till.sync.round()
+    assert till.balance(alice.org_id) == 25
+    assert sorted(states(till)) == ["expired", "succeeded"]
+
+
 # --- refunds and disputes -------------------------------------------------------------------------------------------
 
 
@@ -484,6 +517,19 @@ def test_a_refund_and_a_dispute_together_never_take_more_than_was_credited(till:
     assert till.balance(alice.org_id) == 0
 
 
+def test_a_refund_that_a_dispute_hid_is_taken_once_the_dispute_is_won(till: Till, alice: Person) -> None:
+    intent = paid(till, alice.org_id, 25)
+    dispute = till.account.dispute(intent)
+    till.sync.round()
+    till.account.refund(intent, 1000)
+    till.sync.round()
+    assert till.balance(alice.org_id) == 0
+    till.account.close_dispute(dispute, is_won=True)
+    till.account.turn(seconds=34 * DAY)  # no event tells of it any more, and a reconciliation looks once
+    till.sync.round()
+    assert till.balance(alice.org_id) == 15
+
+
 # --- subscriptions --------------------------------------------------------------------------------------------------
 
 
@@ -540,6 +586,28 @@ def test_an_ended_subscription_leaves_a_plan_alone_that_the_operator_gave(
     till.account.change_subscription(made, status="canceled")
     till.sync.round()
     assert plan_of(till, alice.org_id) == "works"
+
+
+@pytest.mark.usefixtures("sold")
+def test_a_subscription_that_ended_before_leaves_a_plan_alone_that_the_operator_gave_since(
+    till: Till, house: House, alice: Person
+) -> None:
+    made = till.account.subscribe(till.customer(alice.org_id).id, "price_team")
+    till.sync.round()
+    till.account.change_subscription(made, status="canceled")
+    till.sync.round()
+    assert plan_of(till, alice.org_id) == "standard"
+    changes = organisations.Changes(plan="team")
+    house.db.write(
+        lambda conn: organisations.change(conn, alice.org_id, changes, actor="operator:test", reason="a gift")
+    )
+    till.sync.reconcile()
+    assert plan_of(till, alice.org_id) == "team"
+    till.account.change_subscription(
+        till.account.subscribe(till.customer(alice.org_id).id, "price_team"), status="incomplete_expired"
+    )
+    till.sync.round()
+    assert plan_of(till, alice.org_id) == "team"
 
 
 def test_a_price_that_no_plan_names_raises_an_alert(till: Till, alice: Person) -> None:

@@ -6,12 +6,15 @@ row: so nothing paid is ever without a row, and the same request again is the sa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from appliance import clock
 from appliance.accounts.plans import Plan
-from appliance.billing import autotopup, customers, money, topups
+from appliance.billing import autotopup, cards, customers, money, stripe, topups
+from appliance.billing.customers import Customer
 from appliance.billing.stripe import MICROS_A_CENT, Session, Stripe
 from appliance.billing.topups import Mode, State, Topup
 from appliance.database import Database
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from appliance.billing.stripe import SessionParams
 
 _LOOKS_APART_MS = 2_000
+
+T = TypeVar("T")
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -60,7 +65,12 @@ def parse(given: dict[str, object]) -> Wish:
 def open_(db: Database, api: Stripe, settings: Billing, org_id: str, topup_id: str, wish: Wish, now: int) -> Page:
     """A page to pay on or to save a card on. The same `topup_id` again is the same page. Blocks. Raises StripeDown or
     StripeRefused; then nobody can have paid."""
-    customer = customers.get_or_create(db, api, org_id)
+    return _for_customer(db, api, org_id, now, lambda customer: _open(db, api, settings, customer, topup_id, wish, now))
+
+
+def _open(
+    db: Database, api: Stripe, settings: Billing, customer: Customer, topup_id: str, wish: Wish, now: int
+) -> Page:
     topup = db.write(lambda conn: topups.add(conn, topup_id, customer, wish.mode, wish.amount_micros, now))
     said = topups.metadata(db.reader(), topup)
     params = _common(settings, customer.id, said)
@@ -71,8 +81,9 @@ def open_(db: Database, api: Stripe, settings: Billing, org_id: str, topup_id: s
         params["setup_intent_data"] = {"metadata": said}
     else:
         _add_payment(params, settings, wish, said)
+    key = f"topup:{topup.id}" + ("" if customer.id == topup.customer_id else f":{customer.id}")  # asked for anew
     try:
-        made = api.create_session(params, f"topup:{topup.id}")
+        made = api.create_session(params, key)
     except StripeRefused:
         db.write(lambda conn: topups.close(conn, topup.id, State.FAILED, now))
         raise
@@ -85,22 +96,26 @@ def subscribe(db: Database, api: Stripe, settings: Billing, org_id: str, plan: P
     plan is not sold."""
     if plan.stripe_price is None:
         raise InvalidRequest(f"The plan {plan.slug!r} has no stripe_price: it is not sold by subscription")
-    customer = customers.get_or_create(db, api, org_id)
+    price = plan.stripe_price
     said = {"client_id": org_id, "appliance_id": customers.appliance_id(db), "plan": plan.slug}
-    params = _common(settings, customer.id, said)
-    params["mode"] = "subscription"
-    params["line_items"] = [{"price": plan.stripe_price, "quantity": 1}]
-    params["subscription_data"] = {"metadata": said}
-    _add_address(params, settings)
-    made = api.create_session(params, f"subscribe:{key}")
+
+    def ask(customer: Customer) -> Session:
+        params = _common(settings, customer.id, said)
+        params["mode"] = "subscription"
+        params["line_items"] = [{"price": price, "quantity": 1}]
+        params["subscription_data"] = {"metadata": said}
+        _add_address(params, settings)
+        return api.create_session(params, f"subscribe:{key}:{customer.id}")
+
+    made = _for_customer(db, api, org_id, clock.now_ms(), ask)
     return Page(key, made.id, _url(made), made.expires_at * 1000)
 
 
 def portal(db: Database, api: Stripe, settings: Billing, org_id: str) -> str:
     """Where the organisation sees its invoices and cards. Blocks. Raises StripeRefused when the operator has never
     saved the portal's settings at Stripe."""
-    customer = customers.get_or_create(db, api, org_id)
-    return api.portal(customer.id, settings.public_url.rstrip("/") + "/billing")
+    back = settings.public_url.rstrip("/") + "/billing"
+    return _for_customer(db, api, org_id, clock.now_ms(), lambda customer: api.portal(customer.id, back))
 
 
 def look(db: Database, api: Stripe, session_id: str, now: int) -> Topup | None:
@@ -113,6 +128,19 @@ def look(db: Database, api: Stripe, session_id: str, now: int) -> Topup | None:
     db.write(lambda conn: topups.note_look(conn, found.id, now))
     said = api.session(session_id)
     return db.write(lambda conn: topups.settle_session(conn, said, now, is_live=api.is_live))
+
+
+def _for_customer(db: Database, api: Stripe, org_id: str, now: int, ask: Callable[[Customer], T]) -> T:
+    """What `ask` answers for the organisation's customer. One that was deleted at Stripe, before any event told us, or
+    that another account's key knows, is forgotten with its cards, and another one is made."""
+    customer = customers.get_or_create(db, api, org_id)
+    try:
+        return ask(customer)
+    except StripeRefused as error:
+        if not (stripe.is_missing(error) and error.param == "customer"):
+            raise
+    cards.refresh(db, api, customer, now)
+    return ask(customers.get_or_create(db, api, org_id))
 
 
 def _common(settings: Billing, customer_id: str, said: dict[str, str]) -> SessionParams:

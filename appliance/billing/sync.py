@@ -228,7 +228,18 @@ class Sync:
         log.info("event applied", extra={"event": event.id, "type": event.type})
 
     def _look_at(self, api: Stripe, topup: Topup) -> None:
-        """Ask about one payment that hangs."""
+        """Ask about one payment that hangs. One that Stripe does not know stops nothing: the key may be of another
+        account than it was begun in."""
+        try:
+            self._ask_about(api, topup)
+        except StripeRefused as error:
+            if not stripe.is_missing(error):
+                raise
+            log.warning("a payment that Stripe does not know", extra={"topup": topup.id})
+            if self._now() - topup.created_at >= _SESSION_ENDS_MS:
+                self._db.write(lambda conn: topups.close(conn, topup.id, State.EXPIRED, self._now()))
+
+    def _ask_about(self, api: Stripe, topup: Topup) -> None:
         now = self._now()
         if topup.mode is Mode.AUTO:
             for made in api.intents(topup.customer_id):

@@ -52,12 +52,15 @@ class Topup(msgspec.Struct, frozen=True):
 
 
 def add(conn: Connection, topup_id: str, customer: Customer, mode: Mode, amount_micros: int, now: int) -> Topup:
-    """The row that stands before Stripe is asked for anything. The same id again is the row that stands."""
+    """The row that stands before Stripe is asked for anything. The same id again is the row that stands, awaited again
+    where Stripe had refused a page for it."""
     conn.execute(
         """
         INSERT INTO topup_intent (id, org_id, customer_id, mode, amount_micros, created_at)
         VALUES (:id, :org, :customer, :mode, :amount, :now)
-        ON CONFLICT DO NOTHING
+        ON CONFLICT DO UPDATE
+        SET status = 'pending', closed_at = NULL
+        WHERE status = 'failed' AND session_id IS NULL
         """,
         {
             "id": topup_id,
