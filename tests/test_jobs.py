@@ -232,3 +232,23 @@ def test_a_text_judge_that_was_not_measured_well_enough_does_not_decide(settings
     named = msgspec.structs.replace(settings.inference, text_judge="smollm2-135m")
     with pytest.raises(Misconfigured, match="near chance"):
         process.refuse_incapable_judge(msgspec.structs.replace(settings, inference=named))
+
+
+def test_open_checks_are_found_by_an_index_however_many_have_ended(house: House) -> None:
+    """Asked every two seconds, and the heartbeat with the writer's lock held."""
+    make(house)
+    statements: list[str] = []
+
+    def change(conn: Connection) -> None:
+        conn.set_trace_callback(statements.append)
+        rows.lost(conn, 1)
+        rows.due(conn, 0, 1, 10)
+        rows.waiting(conn, 1, 10)
+        rows.extend(conn, ["w"], 1)
+        conn.set_trace_callback(None)
+
+    house.db.write(change)
+    assert len(statements) == 4
+    for statement in statements:
+        plan = house.db.reader().execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+        assert plan[0]["detail"].startswith("SEARCH child USING INDEX child_open"), statement
