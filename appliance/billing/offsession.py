@@ -36,9 +36,10 @@ def due(conn: Connection) -> list[str]:
         WHERE enabled = 1 AND threshold_micros > ifnull(
             (SELECT balance_micros FROM ledger WHERE ledger.org_id = auto_topup.org_id ORDER BY seq DESC LIMIT 1), 0)
         UNION
-        SELECT org_id FROM auto_topup_attempt WHERE state = 'open'
+        SELECT org_id FROM auto_topup_attempt INDEXED BY auto_topup_attempt_open
+        WHERE state IN ('open', 'processing') AND state = 'open'
         UNION
-        SELECT org_id FROM topup_intent WHERE status = 'pending' AND mode = 'auto'
+        SELECT org_id FROM topup_intent INDEXED BY topup_intent_pending WHERE status = 'pending' AND mode = 'auto'
         """
     )
     return [row["org_id"] for row in rows]
