@@ -118,6 +118,12 @@ def test_a_stream_ends_when_the_process_stops(house: House, standing: Standing) 
     assert len(said) <= 2
 
 
+def test_a_stream_that_begins_as_the_process_stops_ends_too(house: House, standing: Standing) -> None:
+    """2026-11-21: told to end between its first event and its watch, it was cut 15 s later with its process."""
+    said = read(house, standing, lambda count, watcher: watcher.end() if count == 1 else None, longest_s=5.0)
+    assert len(said) == 1
+
+
 def test_a_job_that_moved_before_it_was_watched_is_not_missed(house: House, standing: Standing) -> None:
     close(house, standing.job_id)  # after the handler read it, before the watcher looked
     assert "completed" in read(house, standing)[-1]

@@ -34,6 +34,7 @@ class Watcher:
         self._watched: dict[str, set[asyncio.Queue[Standing | None]]] = {}
         self._fresh: set[str] = set()
         self._task: asyncio.Task[None] | None = None
+        self._is_at_end = False
         # A thread of its own, the only one that touches what follows: the shared pool may be full of slow look-ups.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="watcher")
         self._conn: Connection | None = None
@@ -43,6 +44,8 @@ class Watcher:
     def watch(self, job_id: str) -> asyncio.Queue[Standing | None]:
         """A queue that gets the job's standing soon, then each time it has moved, and None when streams must end."""
         queue: asyncio.Queue[Standing | None] = asyncio.Queue()
+        if self._is_at_end:
+            queue.put_nowait(None)
         self._watched.setdefault(job_id, set()).add(queue)
         self._fresh.add(job_id)
         if self._task is None:
@@ -56,7 +59,8 @@ class Watcher:
             self._watched.pop(job_id, None)
 
     def end(self) -> None:
-        """Have every stream end now: this process stops, and would wait for them."""
+        """Have every stream end now, and those that begin yet: this process stops, and would wait for them."""
+        self._is_at_end = True
         for queues in self._watched.values():
             for queue in queues:
                 queue.put_nowait(None)
