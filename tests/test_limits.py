@@ -410,6 +410,25 @@ def test_windows_that_are_over_are_removed(tmp_path: Path, monkeypatch: pytest.M
     counts.close()
 
 
+def test_a_window_that_another_process_sweeps_as_it_refuses_begins_anew(tmp_path: Path) -> None:
+    """It was full a moment ago, so that nothing was counted; and then it is over and gone."""
+    counts = Limits(tmp_path / "limits.db")
+    counts.count("org:a", 1)
+    other = database.connect(tmp_path / "limits.db")
+
+    def sweep(statement: str) -> None:
+        if statement.startswith("SELECT opened"):
+            other.execute("DELETE FROM window")
+
+    assert counts._conn is not None
+    counts._conn.set_trace_callback(sweep)
+    count = counts.count("org:a", 1)
+    assert count is not None
+    assert (count.is_refused, count.remaining) == (False, 0)
+    other.close()
+    counts.close()
+
+
 def test_threads_of_one_process_do_not_matter_to_the_count(make: Any) -> None:
     client, house = make(requests_per_minute=20)
     alice = enrol(house, "A", "alice")

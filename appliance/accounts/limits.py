@@ -160,6 +160,8 @@ def _count(conn: Connection, name: str, per_minute: int, per_second: int, now: i
     if row is not None:
         return Count(per_minute, per_minute - row["used"], _seconds(row["opened"] + MINUTE_MS - now))
     row = conn.execute("SELECT opened, used, second_opened FROM window WHERE name = :name", asked).fetchone()
+    if row is None:  # it has ended meanwhile, and another process swept it
+        return _count(conn, name, per_minute, per_second, clock.now_ms())
     reset_s = _seconds(row["opened"] + MINUTE_MS - now)
     is_minute = row["used"] >= per_minute and reset_s > 0
     return Count(
