@@ -263,6 +263,17 @@ def test_a_claim_of_another_process_is_409_until_its_lease_is_over(
     assert send(calling, alice, "k", "/calls", json={"a": 1}).json() == {"made": outside.calls[0]}
 
 
+def test_a_claim_made_by_a_clock_that_was_set_back_since_holds_nobody_up(
+    calling: Client, house: House, outside: Outside, alice: Person
+) -> None:
+    outside.fails = Unavailable("later")
+    send(calling, alice, "k", "/calls", json={"a": 1})
+    outside.fails = None
+    later = {"until": clock.now_ms() + 3_600_000}
+    house.db.write(lambda conn: conn.execute("UPDATE idempotency SET lease_until = :until", later))
+    assert send(calling, alice, "k", "/calls", json={"a": 1}).json() == {"made": outside.calls[0]}
+
+
 def test_operators_have_keys_of_their_own(house: House, alice: Person) -> None:
     async def operators(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         connection.scope["user"] = Operator("root")
