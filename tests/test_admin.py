@@ -85,6 +85,17 @@ def test_on_the_network_nothing_is_found_by_default(client: Client, house: House
             assert answer.json()["message"] == nothing
 
 
+def test_nor_does_another_method_or_a_doubled_slash_tell_that_a_path_is_there(client: Client) -> None:
+    nothing = client.get(f"{ADMIN}/nothing").json()["message"]
+    for path in {with_ids(path) for _, path, _ in ROUTES}:
+        for method in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE"):
+            for shape in (f"{ADMIN}{path}", f"{ADMIN}{path}/", f"/{ADMIN}{path}", f"{ADMIN}/{path}"):
+                answer = client.request(method, f"http://testserver{shape}")
+                assert answer.status_code == 404, (method, shape)
+                assert "allow" not in answer.headers
+                assert method == "HEAD" or answer.json()["message"] == nothing
+
+
 def test_a_key_without_the_scope_is_refused(desk: Desk) -> None:
     for method, path, _ in ROUTES:
         assert desk.refused(method, with_ids(path), by=desk.alice, status=403) == "Missing required scope: admin:config"

@@ -5,6 +5,7 @@ server.admin_on_network says so: then a key with the scope admin:config is. Ever
 line in the audit log in its own transaction.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -23,7 +24,9 @@ from appliance.errors import NotFound
 
 SCOPE = "admin:config"
 ROOT = "/api/v1/admin"
+NOTHING = "There is nothing at this path; see /schema for what there is"
 
+_OURS = re.compile("/+".join(ROOT.split("/")) + "/")  # the router passes over slashes that are doubled
 _REASON_LENGTH = 1000
 
 
@@ -71,13 +74,27 @@ def administered(entry: Entry, *, never_null: tuple[str, ...] = ()) -> dict[str,
 async def admitted(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """An operator at the socket, or a key with the scope where the network is let in. Raises NotFound elsewhere, as for
     a path that is not there."""
+    await found(connection, handler)
     name = operators.operator(connection.scope)
     if name is not None:
         connection.scope["user"] = Operator(name)
-    elif door(connection).house.settings.server.admin_on_network:
-        await recognised(connection, handler)
     else:
-        raise NotFound("There is nothing at this path; see /schema for what there is")
+        await recognised(connection, handler)
+
+
+async def found(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """The administrator's paths are there for whoever asks here. Raises NotFound, as for a path that is not."""
+    if is_hidden(connection):
+        raise NotFound(NOTHING)
+
+
+def is_hidden(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
+    """The path is the administrator's, and asked for on a network that is not let in."""
+    return (
+        _OURS.match(connection.scope["path"]) is not None
+        and operators.operator(connection.scope) is None
+        and not door(connection).house.settings.server.admin_on_network
+    )
 
 
 async def given(request: Asked) -> dict[str, Any]:

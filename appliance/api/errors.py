@@ -18,6 +18,7 @@ from litestar.exceptions import (
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from appliance import database
+from appliance.api import admin
 from appliance.api.front import request_id
 from appliance.errors import (
     InvalidRequest,
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 def answer(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
     """The answer for whatever a handler, a guard or the router raised."""
+    if isinstance(error, MethodNotAllowedException) and admin.is_hidden(request):
+        error = NotFound(admin.NOTHING)  # else another method would tell that the path is there
     refusal = _refusal(error)
     headers: dict[str, str] = {}
     if refusal is None:
@@ -77,7 +80,7 @@ def _refusal(error: Exception) -> Refusal | None:
             log.error("database not readable", exc_info=error)
             return Unavailable("The database cannot be read; try again", retry_after_s=5)
         case NotFoundException():
-            return NotFound("There is nothing at this path; see /schema for what there is")
+            return NotFound(admin.NOTHING)
         case MethodNotAllowedException():
             return MethodNotAllowed("This path does not take this method")
         case RequestEntityTooLarge():

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from litestar import Response, route
 from litestar.handlers import HTTPRouteHandler
 
+from appliance.api import admin
+
 
 def options(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
     """One more handler for each path of these."""
@@ -16,7 +18,7 @@ def options(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
 
 
 def _naming(path: str, allowed: str) -> HTTPRouteHandler:
-    @route(path, http_method="OPTIONS", status_code=204, include_in_schema=False)
+    @route(path, http_method="OPTIONS", status_code=204, include_in_schema=False, guards=[admin.found])
     async def name_methods() -> Response[None]:
         return Response(None, status_code=204, headers={"Allow": allowed})
 
