@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 from litestar.testing import TestClient
 
-from appliance import clock, database
+from appliance import audit, clock, database
 from appliance.accounts import keys, organisations
 from appliance.api import progress
 from appliance.api.watcher import Standing, Watcher
@@ -31,7 +31,8 @@ from appliance.house import House
 from appliance.jobs import advance, rows
 from appliance.jobs.job import Finding, JobKind, Status, Submission
 from appliance.jobs.submit import submit
-from appliance.webhooks import deliveries
+from appliance.text import keywords
+from appliance.webhooks import deliveries, endpoints
 from appliance.webhooks.schedule import Outcome, State
 from appliance.work import erase, proof
 from appliance.work.erase import Scope
@@ -438,6 +439,38 @@ def test_the_same_words_of_somebody_else_are_not_called_a_failure(house: House, 
     report = erase.erase(house, Scope(job_id=job), **WHO)
     assert (report.is_proven, report.found, report.same_elsewhere) == (True, 0, 1)
     assert rows.input_of(house.db.reader(), other) is not None
+
+
+def test_an_organisations_address_and_terms_leave_no_copy_in_the_audit_log(
+    house: House, alice: Person, charlie: Person
+) -> None:
+    def say(conn: Connection) -> None:
+        endpoints.register(conn, alice.org_id, "http://receiver.example:9000", 1, actor="key:a")
+        endpoints.register(conn, alice.org_id, "http://receiver.example:9000/hook?token=lighthouse", 2, actor="key:a")
+        for org_id, term in ((alice.org_id, "a particular lighthouse"), (None, "everybody's own lighthouse")):
+            made = keywords.add(conn, term, org_id=org_id, actor="key:a")
+            keywords.change(conn, made.id, actor="key:a", enabled=False)
+
+    house.db.write(say)
+    report = erase.erase(house, Scope(organisation=the_organisation(house, alice)), **WHO)
+    assert (report.is_proven, report.found, report.same_elsewhere) == (True, 0, 0)
+    told = json.dumps(audit_lines(house))
+    assert "receiver.example:9000" in told
+    assert "everybody's own" in told
+    assert b"token=lighthouse" not in files(house)
+    assert b"a particular lighthouse" not in files(house)
+
+
+def test_what_an_older_audit_log_says_is_said_to_be_kept(house: House, alice: Person) -> None:
+    address = "https://receiver.example/hook"
+
+    def say(conn: Connection) -> None:
+        endpoints.register(conn, alice.org_id, address, 1, actor="key:a")
+        audit.record(conn, "key:a", "webhook.registered", address, org_id=alice.org_id)  # as it was written before
+
+    house.db.write(say)
+    report = erase.erase(house, Scope(organisation=the_organisation(house, alice)), **WHO)
+    assert (report.is_proven, report.found, report.same_elsewhere) == (True, 0, 1)
 
 
 def test_a_text_of_a_few_bytes_is_said_not_to_be_looked_for(house: House, alice: Person) -> None:

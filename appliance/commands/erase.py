@@ -133,7 +133,7 @@ def _show(report: Report) -> None:
         for number, what in (
             (report.contents - report.too_short - report.looked_for, "not looked for, as a sample was taken"),
             (report.too_short, "too short to be looked for"),
-            (report.same_elsewhere, "pieces stand in what is kept of others"),
+            (report.same_elsewhere, "pieces stand in what is kept: of others, or in the audit log"),
         )
         if number
     ]

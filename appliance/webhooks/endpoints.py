@@ -74,7 +74,7 @@ def register(conn: Connection, org_id: str, url: str, now: int, *, actor: str, s
         """,
         {"org_id": org_id, "url": url, "now": now},
     )
-    audit.record(conn, actor, "webhook.registered", url, org_id=org_id)
+    _note(conn, actor, "webhook.registered", org_id, url)
     made = secret.get_or_create(conn, org_id, now) if sign else None
     return Registered(url=url, updated_at=now, secret=made[0].secret if made is not None and made[1] else None)
 
@@ -85,7 +85,7 @@ def unregister(conn: Connection, org_id: str, *, actor: str) -> bool:
     if found is None:
         return False
     conn.execute("DELETE FROM webhook_endpoint WHERE org_id = :org_id", {"org_id": org_id})
-    audit.record(conn, actor, "webhook.unregistered", found.url, org_id=org_id)
+    _note(conn, actor, "webhook.unregistered", org_id, found.url)
     return True
 
 
@@ -129,6 +129,13 @@ def disable(
     if moved:
         audit.record(conn, actor, "webhook.disabled", org_id, org_id=org_id, reason=reason)
     return bool(moved)
+
+
+def _note(conn: Connection, actor: str, action: str, org_id: str, url: str) -> None:
+    """The host only: nothing goes from the audit log, and the rest of an address can be secret, or name somebody."""
+    parts = urlsplit(url)
+    host = f"{parts.hostname}:{parts.port}" if parts.port else f"{parts.hostname}"
+    audit.record(conn, actor, action, org_id, org_id=org_id, host=host)
 
 
 def _refused(field: str, issue: str) -> InvalidRequest:
