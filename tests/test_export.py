@@ -15,6 +15,7 @@ from litestar.testing import TestClient
 
 from appliance import clock, database
 from appliance.api import history as door
+from appliance.database import Connection
 from appliance.house import House
 from appliance.jobs import export
 from tests import made
@@ -243,6 +244,23 @@ def test_the_last_moment_that_there_is_may_be_named(client: Client, alice: Perso
     """Rounded up to a millisecond it would lie in the year 10000, which has no date."""
     exported(client, alice, **{"from": "9999-06-01", "to": "9999-12-31T23:59:59.9999999Z"})
     exported(client, alice, **{"from": "0001-01-01", "to": "0001-02-01"})
+
+
+def test_there_may_be_more_custom_categories_than_a_function_takes_arguments(
+    client: Client, house: House, alice: Person
+) -> None:
+    made.insert(house, [made.job(alice.org_id, T0, categories='{"custom":{"s0000":true,"s1199":false}}')])
+
+    def judged(conn: Connection) -> None:
+        hour = T0 - T0 % 3_600_000
+        more = [(alice.org_id, hour, f"s{number:04d}") for number in range(1, 1199)]
+        conn.executemany("INSERT INTO usage_custom VALUES (?, ?, ?, 1, 0)", more)
+
+    house.db.write(judged)
+    (row,) = table(exported(client, alice))
+    assert len(row) == 11 + 1200
+    found = [row[f"category_custom_s{number}"] for number in ("0000", "0001", "1199")]
+    assert found == ["true", "", "false"]
 
 
 def test_charlie_exports_nothing_of_alices(client: Client, house: House, alice: Person, charlie: Person) -> None:
