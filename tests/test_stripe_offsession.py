@@ -347,6 +347,29 @@ def test_the_worker_looks_by_itself_and_a_stripe_that_is_down_stops_nothing(
     worker.close()
 
 
+def test_one_whom_stripe_does_not_know_is_in_nobodys_way(
+    till: Till, house: House, alice: Person, charlie: Person
+) -> None:
+    """As after a key of another account: an attempt is open, is not wanted any more, and cannot be asked about."""
+    first, second = sorted((alice, charlie), key=lambda one: one.org_id)
+    till.automatic(first.org_id)
+    till.served.fail("unreached", "POST /v1/payment_intents", times=3)
+    with pytest.raises(StripeDown):
+        look(till)
+    till.house.db.write(lambda conn: autotopup.change(conn, first.org_id, {"enabled": False}, till.now(), actor="test"))
+    till.house.db.write(lambda conn: conn.execute("UPDATE auto_topup_attempt SET asked_at = asked_at - 61000"))
+    till.account.customers.clear()
+    till.automatic(second.org_id)
+    worker = Payments(house)
+    till.served.fail("404", "GET /v1/payment_intents")
+    worker.charge()
+    assert (till.balance(first.org_id), till.balance(second.org_id)) == (0, 50)
+    before = len(till.served.asked)
+    worker.charge()
+    assert len(till.served.asked) == before  # half a minute of quiet for the first, too
+    worker.close()
+
+
 def test_a_key_that_stripe_refuses_costs_the_card_nothing(till: Till, house: House, alice: Person) -> None:
     till.automatic(alice.org_id)
     path = house.settings.home.parent / "stripe-key"

@@ -22,9 +22,11 @@ log = logging.getLogger(__name__)
 APART_MS = 60_000
 """Between one try and the next, whatever the first came to."""
 
+OPERATORS = ("authentication", "permission")
+"""Codes of refusals that are the key's fault: nothing was done, and the card is innocent."""
+
 _DAY_MS = 86_400_000
 _KEY_LIVES_MS = 20 * 3_600_000  # Stripe keeps a key for 24 hours at least
-_OPERATORS = ("authentication", "permission")  # the key is at fault: nothing was done, and the card is innocent
 
 
 def due(conn: Connection) -> list[str]:
@@ -154,7 +156,7 @@ def _ask(db: Database, api: Stripe, topup: Topup, attempt: Attempt, now: int) ->
         _cancel(api, declined.payment_intent)
         return
     except StripeRefused as error:
-        if error.stripe_code in _OPERATORS:
+        if error.stripe_code in OPERATORS:
             raise
         db.write(lambda conn, error=error: _refused(conn, topup, attempt, error, now))
         return

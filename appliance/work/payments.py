@@ -25,6 +25,8 @@ class Payments:
         self._live = Live(house.settings.billing)
         self._sync = Sync(house, self._live)
         self._not_before = 0
+        self._refused: dict[str, int] = {}
+        """Organisation → until when Stripe is not asked for it again."""
 
     def sync(self) -> None:
         self._sync.tick()
@@ -34,14 +36,21 @@ class Payments:
         now = clock.now_ms()
         if not self._live.is_on or now < self._not_before:
             return
-        waiting = offsession.due(self._house.db.reader())
+        self._refused = {org_id: until for org_id, until in self._refused.items() if now < until}
+        waiting = [org_id for org_id in offsession.due(self._house.db.reader()) if org_id not in self._refused]
         if not waiting:
             return
         most = self._house.settings.billing.auto_topups_a_day
         try:
             api = self._live.current()
             for org_id in waiting:
-                offsession.step(self._house.db, api, org_id, clock.now_ms(), most_a_day=most)
+                try:
+                    offsession.step(self._house.db, api, org_id, clock.now_ms(), most_a_day=most)
+                except StripeRefused as error:
+                    if error.stripe_code in offsession.OPERATORS:
+                        raise
+                    self._refused[org_id] = now + _AFTER_FAILURE_MS  # and nobody else has to wait
+                    log.warning("card not charged", extra={"org": org_id, "why": error.message})
         except (StripeDown, StripeRefused) as error:
             self._not_before = now + _AFTER_FAILURE_MS
             log.warning("cards not charged", extra={"why": error.message})
