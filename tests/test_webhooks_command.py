@@ -91,6 +91,13 @@ def test_register_shows_a_new_secret_once_and_unregister_removes(customhouse: Cu
     assert "no endpoint was registered" in customhouse("unregister", "--org", "alice").stdout
 
 
+def test_register_says_when_nothing_will_be_sent_to_the_address(customhouse: Customhouse) -> None:
+    done = customhouse("register", "--org", "alice", "http://127.0.0.1:9000/")
+    assert done.exit_code == 0
+    assert "nothing is sent there as it is" in done.stderr
+    assert "media.allowed_private_cidrs" in done.stderr
+
+
 def test_rotate_prints_the_new_secret_and_until_when_the_old_one_signs(customhouse: Customhouse) -> None:
     old = answer(customhouse("secret", "reveal", "--org", "alice", "--json"))
     new = answer(customhouse("secret", "rotate", "--org", "alice", "--reason", "yearly", "--json"))

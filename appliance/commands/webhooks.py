@@ -11,7 +11,9 @@ import msgspec
 from appliance import clock, settings
 from appliance.accounts import organisations
 from appliance.database import Connection
+from appliance.errors import AddressRefused, MediaUnreachable
 from appliance.house import House
+from appliance.outbound import Outbound
 from appliance.webhooks import deliveries, endpoints
 from appliance.webhooks import secret as secrets
 from appliance.webhooks.deliveries import Attempt, Delivery
@@ -122,6 +124,12 @@ def register(org: str, url: str, as_json: bool) -> None:
         made = house.db.write(
             lambda conn: endpoints.register(conn, org_id, url, clock.now_ms(), actor=_actor(), sign=sign)
         )
+        try:
+            Outbound(house.settings.media.allowed_private_cidrs).check(url)
+        except AddressRefused as error:
+            click.echo(f"nothing is sent there as it is: the address {error.message}", err=True)
+        except MediaUnreachable:  # the name may be known later
+            pass
     if as_json:
         new = {} if made.secret is None else {"secret": made.secret}
         _print_json({"organisation": org, "url": made.url, "updated_at": clock.rfc3339(made.updated_at), **new})
