@@ -73,7 +73,7 @@ def list_(org: str | None, shipped: bool, as_json: bool) -> None:
         about += "" if one.get("enabled", True) else "  disabled"
         click.echo(f"{one.get('keyword', one.get('term')):<32} {about}")
     if not found:
-        click.echo("no terms", err=True)
+        click.echo("no terms" if shipped else "no terms; those that come with Customhouse: --shipped", err=True)
 
 
 @blocklist.command()

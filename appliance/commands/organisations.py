@@ -196,7 +196,8 @@ def _line(one: Overview) -> str:
     holds = one.effective
     balance = money.written(round(one.balance_usd * money.MICROS))
     burst = f", {holds.burst_per_second}/s" if holds.burst_per_second else ""
+    charged = "not charged" if holds.charge_method == "none" else holds.charge_method
     return (
         f"{one.name:<24} {one.status:<10}  {one.plan:<12} {holds.rate_limit_per_minute}/min{burst}, "
-        f"{holds.charge_method}, prompts kept {holds.retain_prompts_days} d, {balance}"
+        f"{charged}, prompts kept {holds.retain_prompts_days} d, {balance}"
     )
