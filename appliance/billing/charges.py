@@ -116,12 +116,21 @@ def _refusal(conn: Connection, org_id: str) -> PaymentRequired:
 
 
 def _has_grace(conn: Connection, settings: Settings, now: int) -> bool:
-    """Whether the last sync failed, and the last good one was not too long ago. Never without Stripe."""
+    """Whether the last sync failed, and the last good one was not too long ago. Never without Stripe. Of the two halves
+    of an account, live and test, the one that was asked last counts: the other one's key is used no more."""
+    if not settings.billing.stripe_key_file:
+        return False
     since = now - int(settings.billing.offline_grace_hours * 3_600_000)
-    failing = conn.execute(
-        "SELECT 1 FROM stripe_sync WHERE last_error_at > last_ok_at AND last_ok_at > :since", {"since": since}
-    )
-    return failing.fetchone() is not None
+    last = conn.execute(
+        """
+        SELECT last_error_at > last_ok_at AND last_ok_at > :since AS is_failing
+        FROM stripe_sync
+        ORDER BY max(ifnull(last_ok_at, 0), ifnull(last_error_at, 0)) DESC
+        LIMIT 1
+        """,
+        {"since": since},
+    ).fetchone()
+    return last is not None and bool(last["is_failing"])
 
 
 def _price(terms: Terms, modality: str) -> int:
