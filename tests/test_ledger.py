@@ -8,12 +8,13 @@ import msgspec
 import pytest
 
 from appliance import clock, database
-from appliance.accounts import plans
+from appliance.accounts import organisations, plans
+from appliance.accounts.organisations import Standing
 from appliance.accounts.plans import Changes, ChargeMethod
 from appliance.billing import charges, ledger
 from appliance.billing.ledger import Entry, EntryType
 from appliance.database import Connection
-from appliance.errors import PaymentRequired
+from appliance.errors import AccountTerminated, Forbidden, PaymentRequired, Refusal
 from appliance.house import House
 from appliance.inference.wire import Answer
 from appliance.jobs import advance, rows
@@ -316,5 +317,34 @@ def test_while_stripe_cannot_be_reached_grace_decides_whether_zero_is_refused(
 ) -> None:
     charge(house, alice)
     _synced(house, ok_hours_ago, failed_hours_ago)
-    settings = msgspec.structs.replace(house.settings, billing=Billing(offline_grace_hours=grace_hours))
+    billing = Billing(stripe_key_file="/named/only", offline_grace_hours=grace_hours)
+    settings = msgspec.structs.replace(house.settings, billing=billing)
     assert charges.must_pay(house.db.reader(), settings, alice.org_id, clock.now_ms()) is is_refused
+
+
+def test_there_is_no_grace_without_stripe_nor_for_the_half_of_the_account_that_is_left(
+    house: House, alice: Person
+) -> None:
+    charge(house, alice)
+    _synced(house, 2, 0.1)
+    assert charges.must_pay(house.db.reader(), house.settings, alice.org_id, clock.now_ms())
+    settings = msgspec.structs.replace(house.settings, billing=Billing(stripe_key_file="/named/only"))
+    assert not charges.must_pay(house.db.reader(), settings, alice.org_id, clock.now_ms())
+    house.db.write(lambda conn: conn.execute("UPDATE stripe_sync SET is_live = 0"))  # it was a test key's …
+    _synced(house, 0.01, None)  # … and a live one is well
+    assert charges.must_pay(house.db.reader(), settings, alice.org_id, clock.now_ms())
+
+
+@pytest.mark.parametrize(
+    ("standing", "refusal"), [(Standing.TERMINATED, AccountTerminated), (Standing.DISABLED, Forbidden)]
+)
+def test_what_was_still_coming_in_as_the_account_was_closed_is_not_accepted(
+    house: House, alice: Person, standing: Standing, refusal: type[Refusal]
+) -> None:
+    """An upload may take minutes; its key was let in before the ban."""
+    house.db.write(
+        lambda conn: organisations.set_status(conn, alice.org_id, standing, actor="operator:test", reason="why")
+    )
+    with pytest.raises(refusal):
+        accept(house, alice)
+    assert entries(house, alice) == []

@@ -12,9 +12,9 @@ import string
 import msgspec
 
 from appliance import audit, clock
-from appliance.accounts import scopes
+from appliance.accounts import organisations, scopes
 from appliance.database import Connection, Row
-from appliance.errors import AccountTerminated, Forbidden, InvalidRequest, NotFound, Unauthorized
+from appliance.errors import InvalidRequest, NotFound, Unauthorized
 from appliance.house import digest
 
 _BASE62 = string.ascii_letters + string.digits
@@ -144,10 +144,7 @@ def recognise(conn: Connection, pepper: bytes, raw: str) -> Caller:
         raise Unauthorized("API key has been revoked")
     if row["expires_at"] is not None and row["expires_at"] <= now:
         raise Unauthorized("API key has expired")
-    if row["org_status"] == "terminated":
-        raise AccountTerminated("This account has been terminated; contact the operator of this service")
-    if row["org_status"] == "disabled":
-        raise Forbidden("Organization disabled")
+    organisations.check_standing(row["org_status"])
     return Caller(
         org_id=row["org_id"],
         key_id=row["id"],

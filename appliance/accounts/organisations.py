@@ -8,7 +8,7 @@ from appliance import audit, clock
 from appliance.accounts import plans
 from appliance.accounts.plans import ChargeMethod
 from appliance.database import Connection, Row
-from appliance.errors import Conflict, InvalidRequest, NotFound
+from appliance.errors import AccountTerminated, Conflict, Forbidden, InvalidRequest, NotFound
 
 
 class Standing(StrEnum):
@@ -164,6 +164,14 @@ def change(conn: Connection, org_id: str, changes: Changes, *, actor: str, reaso
     )
     audit.record(conn, actor, "organisation.changed", org_id, org_id=org_id, reason=reason, **moved)
     return after
+
+
+def check_standing(status: str) -> None:
+    """May it ask for anything? Raises AccountTerminated or Forbidden."""
+    if status == Standing.TERMINATED:
+        raise AccountTerminated("This account has been terminated; contact the operator of this service")
+    if status == Standing.DISABLED:
+        raise Forbidden("Organization disabled")
 
 
 def ban(conn: Connection, org_id: str, *, actor: str, reason: str) -> Organisation:

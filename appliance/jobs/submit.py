@@ -3,7 +3,7 @@
 import msgspec
 
 from appliance import clock, prompts
-from appliance.accounts import custom, plans
+from appliance.accounts import custom, organisations, plans
 from appliance.accounts.plans import Terms
 from appliance.billing import charges
 from appliance.database import Connection
@@ -16,6 +16,7 @@ from appliance.jobs.job import JobKind, Submission
 class _Ground(msgspec.Struct, frozen=True):
     """What a submission stands on."""
 
+    status: str
     checks_off: dict[str, bool]
     has_custom: bool
     open_jobs: int
@@ -23,9 +24,11 @@ class _Ground(msgspec.Struct, frozen=True):
 
 
 def submit(conn: Connection, house: House, org_id: str, key_id: str | None, submission: Submission) -> advance.FollowUp:
-    """Accept a job. What follows is in the answer: whom to wake. Raises Unavailable when too many jobs wait, and
-    PaymentRequired when the account is charged and has nothing left; a batch that has begun is taken whole."""
+    """Accept a job. What follows is in the answer: whom to wake. Raises Unavailable when too many jobs wait,
+    AccountTerminated or Forbidden when the account was closed while the request came in, and PaymentRequired when it is
+    charged and has nothing left; a batch that has begun is taken whole."""
     ground = _ground(conn, org_id)
+    organisations.check_standing(ground.status)
     if ground.open_jobs >= house.settings.server.max_pending_jobs:
         raise Unavailable(
             "Too many jobs are waiting (server.max_pending_jobs); nothing was accepted. Try again", retry_after_s=5
@@ -51,7 +54,7 @@ def _ground(conn: Connection, org_id: str) -> _Ground:
     """In one statement: a submission pays for each."""
     row = conn.execute(
         f"""
-        SELECT organisation.checks_off,
+        SELECT organisation.status, organisation.checks_off,
             EXISTS (SELECT 1 FROM custom_category WHERE org_id = :id AND enabled) AS has_custom,
             (SELECT open_jobs FROM backlog) AS open_jobs,
             {plans.OWN_OR_PLAN}
@@ -62,5 +65,9 @@ def _ground(conn: Connection, org_id: str) -> _Ground:
         {"id": org_id},
     ).fetchone()
     return _Ground(
-        msgspec.json.decode(row["checks_off"]), bool(row["has_custom"]), row["open_jobs"], plans.terms_in(row)
+        row["status"],
+        msgspec.json.decode(row["checks_off"]),
+        bool(row["has_custom"]),
+        row["open_jobs"],
+        plans.terms_in(row),
     )
