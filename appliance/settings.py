@@ -295,6 +295,18 @@ def _path(kind: type, value: object) -> object:
     raise msgspec.ValidationError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
 
 
+def ignored(environ: Mapping[str, str]) -> list[str]:
+    """The variables that begin as one of a section does, and name no setting: a slip of the pen, as a rule."""
+    sections = {f.name: f.default for f in msgspec.structs.fields(Settings) if isinstance(f.default, msgspec.Struct)}
+    return sorted(
+        name
+        for name in environ
+        for section, default in sections.items()
+        if name.startswith(start := f"CUSTOMHOUSE_{section.upper()}_")
+        and name.removeprefix(start).lower() not in type(default).__struct_fields__
+    )
+
+
 def _override(raw: dict[str, Any], name: str, value: str) -> None:
     """Put one environment variable where its section and key say; a name that is none of ours is left alone."""
     if name in _TOP:

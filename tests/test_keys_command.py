@@ -25,7 +25,7 @@ class Cli:
     def json(self, *arguments: str) -> Any:
         done = self.run(*arguments, "--json")
         assert done.exit_code == 0, done.output
-        return json.loads(done.output)
+        return json.loads(done.stdout)
 
     def recognise(self, raw: str) -> keys.Caller:
         house = House(Settings(home=self.home))
@@ -43,7 +43,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
 def test_a_key_is_printed_once_and_works(cli: Cli) -> None:
     done = cli.run("keys", "create", "--org", "acme", "--name", "production")
     assert done.exit_code == 0, done.output
-    raw = done.output.strip()
+    raw = done.stdout.strip()
     assert cli.recognise(raw).key_name == "production"
     listed = cli.run("keys", "list").output
     assert raw not in listed
@@ -62,7 +62,7 @@ def test_scopes_surface_environment_and_life_are_as_asked(cli: Cli) -> None:
 
 
 def test_a_rotated_key_takes_the_old_ones_place(cli: Cli) -> None:
-    old = cli.run("keys", "create", "--org", "acme", "--name", "k").output.strip()
+    old = cli.run("keys", "create", "--org", "acme", "--name", "k").stdout.strip()
     new = cli.run("keys", "rotate", "k").output.strip()
     assert cli.recognise(new)
     with pytest.raises(Unauthorized):
@@ -91,8 +91,32 @@ def test_the_settings_are_shown_as_they_stand(cli: Cli, monkeypatch: pytest.Monk
         assert shown["server"]["port"] == 9000
 
 
+def test_a_variable_that_is_like_a_setting_and_is_none_is_pointed_out(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUSTOMHOUSE_RETENTION_PROMPT_DAYS", "0")
+    monkeypatch.setenv("CUSTOMHOUSE_RETENTION_TRACES_DAYS", "0")
+    done = cli.run("config", "check")
+    assert done.exit_code == 0
+    assert (
+        done.stderr
+        == "CUSTOMHOUSE_RETENTION_PROMPT_DAYS names no setting and is ignored; see: customhouse config show\n"
+    )
+
+
+def test_an_organisation_that_a_key_is_first_made_for_stands_in_the_audit_log(cli: Cli) -> None:
+    made = cli.run("keys", "create", "--org", "acme", "--name", "k")
+    assert "acme is a new organisation" in made.stderr
+    assert "acme" not in cli.run("keys", "create", "--org", "acme", "--name", "k2").stderr
+    assert [line["action"] for line in cli.json("audit", "list")] == [
+        "key.created",
+        "key.created",
+        "organisation.created",
+    ]
+
+
 def test_a_revoked_key_is_refused_and_listed_as_such(cli: Cli) -> None:
-    raw = cli.run("keys", "create", "--org", "acme", "--name", "k").output.strip()
+    raw = cli.run("keys", "create", "--org", "acme", "--name", "k").stdout.strip()
     assert cli.run("keys", "revoke", raw[:12], "--reason", "lost").output.strip() == f"{raw[:12]}… is revoked"
     with pytest.raises(Unauthorized, match="revoked"):
         cli.recognise(raw)

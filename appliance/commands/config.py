@@ -1,5 +1,7 @@
 """`customhouse config`: are the settings, categories and manifests usable?"""
 
+import os
+
 import click
 import msgspec
 
@@ -30,6 +32,8 @@ def check(as_json: bool) -> None:
     for name in [loaded.inference.text_judge, loaded.inference.vision_judge, *loaded.inference.models]:
         if name and name not in known:
             raise Misconfigured(f"inference names the model {name!r}, but {loaded.models_dir} has no such model")
+    for name in settings.ignored(os.environ):
+        click.echo(f"{name} names no setting and is ignored; see: customhouse config show", err=True)
     if as_json:
         click.echo(msgspec.json.encode({"ok": True, "settings": loaded}, enc_hook=str))
     else:

@@ -11,6 +11,7 @@ from appliance import audit, clock, settings
 from appliance.accounts import keys as key_rows
 from appliance.accounts import organisations, scopes
 from appliance.accounts.keys import Key
+from appliance.accounts.organisations import Changes
 from appliance.database import Connection
 from appliance.house import House
 
@@ -26,8 +27,20 @@ def keys() -> None:
 @click.option("--org", required=True, help="The organisation it belongs to; made when there is none of that name.")
 @click.option("--name", required=True, help="What it is for, e.g. production.")
 @click.option("--scope", "granted", multiple=True, help=f"What it may do; repeat. Of: {', '.join(scopes.ALL)}.")
-@click.option("--surface", type=click.Choice(["stars", "omnimod"]), default="stars", show_default=True)
-@click.option("--environment", type=click.Choice(["live", "test"]), default="live", show_default=True)
+@click.option(
+    "--surface",
+    type=click.Choice(["stars", "omnimod"]),
+    default="stars",
+    show_default=True,
+    help="How it begins, and its default scopes: omnimod is for a surface that does not exist yet.",
+)
+@click.option(
+    "--environment",
+    type=click.Choice(["live", "test"]),
+    default="live",
+    show_default=True,
+    help="Stands in an omnimod key.",
+)
 @click.option("--expires-in-days", type=click.IntRange(min=1), help="Refused after so many days; never by default.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def create(
@@ -42,17 +55,20 @@ def create(
     """Make a key and show it, this once. Without --scope it gets its surface's default scopes."""
     expires_at = clock.now_ms() + expires_in_days * _DAY_MS if expires_in_days else None
 
-    def change(conn: Connection) -> tuple[Key, str]:
-        owner = organisations.get_or_create(conn, org)
+    def change(conn: Connection) -> tuple[Key, str, bool]:
+        found = organisations.by_name(conn, org.strip())
+        owner = found or organisations.create_with(conn, org, Changes(), actor=audit.operator())
         key, raw = key_rows.create(
             conn, house.pepper, owner.id, name, granted, surface=surface, environment=environment, expires_at=expires_at
         )
         audit.record(conn, audit.operator(), "key.created", key.prefix, org_id=owner.id, scopes=list(key.scopes))
-        return key, raw
+        return key, raw, found is None
 
     house = House(settings.load())
-    key, raw = house.db.write(change)
+    key, raw, is_new = house.db.write(change)
     house.close()
+    if is_new:
+        click.echo(f"{org.strip()} is a new organisation", err=True)
     _show_once(key, raw, org, as_json)
 
 
