@@ -2,10 +2,11 @@
 
 import itertools
 import json
+import os
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -324,7 +325,39 @@ def test_a_file_of_a_job_that_closes_at_once_is_not_kept(house: House, alice: Pe
     assert list(house.settings.media_dir.iterdir()) == []
 
 
-def test_the_media_of_a_job_that_the_sweep_gives_up_go_with_its_end(house: House, alice: Person) -> None:
+@pytest.fixture
+def sweep(house: House) -> Iterator[Sweep]:
+    models, decoders = Models(house.settings.inference_socket, 1.0), Decoders(house.settings)
+    lanes = Lanes(house.settings)
+    yield Sweep(Runner(Hands(house, models, decoders, Outbound([]), Lexicons(house)), lanes.follow), lanes)
+    lanes.close()
+    decoders.close()
+    models.close()
+
+
+def test_media_that_no_open_job_has_go_after_an_hour_by_one_look_at_the_jobs(
+    house: House, alice: Person, sweep: Sweep
+) -> None:
+    """However many files there are: with a look each, ten thousand jobs in the queue took minutes."""
+    folder = house.settings.media_dir
+    video = Submission(JobKind.VIDEO, path="upload-of-an-open-job")
+    job = house.db.write(lambda conn: submit(conn, house, alice.org_id, None, video).job_id)
+    for name in ("upload-of-an-open-job", "upload-left", "upload-left-too", "upload-young"):
+        (folder / name).write_bytes(b"drawn shapes")
+    for name in (job, "frames-of-nobody"):
+        (folder / name).mkdir()
+    (folder / "frames-of-nobody" / "0001.png").write_bytes(b"drawn shapes")
+    for path in folder.iterdir():
+        if path.name != "upload-young":
+            os.utime(path, (1, 1))
+    statements: list[str] = []
+    house.db.reader().set_trace_callback(statements.append)
+    sweep.media()
+    assert {path.name for path in folder.iterdir()} == {"upload-of-an-open-job", job, "upload-young"}
+    assert len(statements) == 1
+
+
+def test_the_media_of_a_job_that_the_sweep_gives_up_go_with_its_end(house: House, alice: Person, sweep: Sweep) -> None:
     (house.settings.media_dir / "upload").write_bytes(b"drawn shapes")
     job = house.db.write(
         lambda conn: submit(conn, house, alice.org_id, None, Submission(JobKind.VIDEO, path="upload")).job_id
@@ -333,23 +366,11 @@ def test_the_media_of_a_job_that_the_sweep_gives_up_go_with_its_end(house: House
     for _ in range(house.settings.worker.max_attempts):
         house.db.write(lambda conn: conn.execute("UPDATE child SET status = 'queued'"))
         house.db.write(lambda conn: rows.claim(conn, job, "lost", 1, clock.now_ms(), 1))
-    outbound = Outbound([])
-    hands = Hands(
-        house,
-        Models(house.settings.inference_socket, 1.0),
-        Decoders(house.settings),
-        outbound,
-        Lexicons(house),
-    )
-    lanes = Lanes(house.settings)
-    Sweep(Runner(hands, lanes.follow), lanes).begin()
+    sweep.begin()
     found = rows.job(house.db.reader(), job)
     assert found is not None
     assert found.status == "failed"
     assert list(house.settings.media_dir.iterdir()) == []
-    lanes.close()
-    hands.decoders.close()
-    hands.models.close()
 
 
 # --- in what steps ---------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Sweep: whatever was lost between the row and the worker is found again. Rows are the truth; this reads them."""
 
+import contextlib
 import logging
 import shutil
 from collections.abc import Callable
@@ -53,22 +54,21 @@ class Sweep:
     def media(self) -> None:
         """Remove media whose job has closed or never came to be: what a crash between two steps leaves behind."""
         oldest = clock.now_ms() - _ORPHAN_MEDIA_MS
+        in_use = self._media_in_use()  # once: a job that is accepted from now on has younger files
         for path in self._house.settings.media_dir.iterdir():
-            if path.stat().st_mtime * 1000 > oldest:
-                continue
-            in_use = (
-                self._house.db.reader()
-                .execute(
-                    """
-                SELECT 1 FROM job LEFT JOIN job_input ON job_input.job_id = job.id
-                WHERE job.status IN ('queued', 'processing') AND (job.id = :name OR job_input.path = :name)
-                """,
-                    {"name": path.name},
-                )
-                .fetchone()
-            )
-            if in_use is None:
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # its job closed at this moment
+                if path.name not in in_use and path.stat().st_mtime * 1000 <= oldest:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _media_in_use(self) -> set[str]:
+        """What the open jobs' files and folders are called."""
+        found = self._house.db.reader().execute(
+            """
+            SELECT job.id, job_input.path FROM job LEFT JOIN job_input ON job_input.seq = job.seq
+            WHERE job.status IN ('queued', 'processing')
+            """
+        )
+        return {name for row in found for name in (row["id"], row["path"]) if name is not None}
 
     def _release(self, now: int) -> None:
         """Children whose lease ran out wait again, or fail when they were tried often enough."""
