@@ -242,6 +242,27 @@ def test_the_page_asks_stripe_about_one_payment_once_in_two_seconds(house: House
     assert len(till.served.paths("GET /v1/checkout/sessions/")) == 1
 
 
+def test_what_is_wrong_with_the_key_is_told_to_the_operator_only(
+    client: Client, till: Till, house: House, alice: Person, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = house.settings.home.parent / "stripe-key"
+    path.chmod(0o644)
+    unusable = client.post(CHECKOUT, headers=alice.headers, json={"amount_usd": 25})
+    path.chmod(0o600)
+    till.customer(alice.org_id)
+    till.served.fail("403", "POST /v1/checkout")
+    forbidden = client.post(CHECKOUT, headers=alice.headers, json={"amount_usd": 25})
+    for answer in (unusable, forbidden):
+        assert (answer.status_code, answer.json()["error"]) == (503, "SERVICE_UNAVAILABLE")
+        assert answer.headers["retry-after"] == "300"
+        assert str(path) not in answer.text
+        assert "permission" not in answer.text
+        assert "customhouse stripe status" in answer.json()["message"]
+    whys = [getattr(record, "why", "") for record in caplog.records]
+    assert any(str(path) in why for why in whys)
+    assert any("permission" in why for why in whys)
+
+
 # --- portal ---------------------------------------------------------------------------------------------------------
 
 

@@ -20,11 +20,11 @@ from appliance.api import form, idempotency, submission
 from appliance.api.documents import Answer, Entry, Field, Link, operation
 from appliance.api.door import Door, door
 from appliance.api.shapes import Moment, Uuid
-from appliance.billing import autotopup, cards, checkout, customers, money, topups
+from appliance.billing import autotopup, cards, checkout, customers, money, stripe, topups
 from appliance.billing.autotopup import LONGEST_ID, AutoTopup, DisabledReason
 from appliance.billing.cards import Card
 from appliance.billing.stripe import Stripe
-from appliance.errors import StripeDown, Unavailable
+from appliance.errors import StripeDown, StripeRefused, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -345,8 +345,17 @@ async def _stripe(there: Door) -> Stripe:
 
 
 async def _asking(there: Door, act: Callable[[], T]) -> T:
-    """Something that asks Stripe, beside the event loop."""
-    return await asyncio.get_running_loop().run_in_executor(there.payments, act)
+    """Something that asks Stripe, beside the event loop. What is wrong with the key is told to the operator only."""
+    try:
+        return await asyncio.get_running_loop().run_in_executor(there.payments, act)
+    except StripeRefused as error:
+        if not stripe.is_about_the_key(error):
+            raise
+        log.warning("Stripe not asked", extra={"why": error.message})
+        raise Unavailable(
+            "Payments by Stripe do not work just now; the operator of this service sees why: customhouse stripe status",
+            retry_after_s=error.retry_after_s,
+        ) from error
 
 
 def _refreshed(there: Door, api: Stripe, org_id: str) -> None:

@@ -247,7 +247,7 @@ class Live:
                     self._before, self._stripe, self._stamp = self._stripe, fresh, stamp
             except (OSError, Misconfigured) as error:
                 why = error.message if isinstance(error, Misconfigured) else f"{path}: {error.strerror}"
-                raise StripeRefused(f"Stripe's key is not usable: {why}") from error
+                raise StripeRefused(f"Stripe's key is not usable: {why}", stripe_code="key") from error
             return self._stripe
 
     def close(self) -> None:
@@ -424,6 +424,12 @@ class Stripe:
                 params["starting_after"] = before
             listed = self._api.events.list(params)
             return Page([_typed(one, Event) for one in listed.data], listed.has_more)
+
+
+def is_about_the_key(error: StripeRefused) -> bool:
+    """It is the operator's to mend, and names what is the operator's: the file, the key's last characters, its
+    permissions."""
+    return error.stripe_code in ("key", "authentication", "permission")
 
 
 def is_missing(error: StripeRefused) -> bool:
