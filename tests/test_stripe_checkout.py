@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
-from appliance.billing import autotopup, checkout
+from appliance.billing import autotopup, checkout, customers
+from appliance.database import Connection
 from appliance.house import House
 from appliance.settings import Settings
 from tests import recorded
@@ -182,6 +183,20 @@ def test_many_first_payments_at_once_make_one_customer(house: House, till: Till,
     with ThreadPoolExecutor(8) as pool:
         sessions = list(pool.map(begin, range(8)))
     assert len(set(sessions)) == 8
+    assert len(till.account.customers) == 1
+
+
+def test_a_payment_that_looked_before_another_made_the_customer_makes_no_second(
+    house: House, till: Till, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = customers.get_or_create(house.db, till.api, alice.org_id)
+    look, looks = customers.of_org, iter([None])
+
+    def too_early(conn: Connection, org_id: str, *, is_live: bool) -> customers.Customer | None:
+        return next(looks, look(conn, org_id, is_live=is_live))
+
+    monkeypatch.setattr(customers, "of_org", too_early)
+    assert customers.get_or_create(house.db, till.api, alice.org_id) == first
     assert len(till.account.customers) == 1
 
 

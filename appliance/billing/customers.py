@@ -62,7 +62,8 @@ def get_or_create(db: Database, api: Stripe, org_id: str) -> Customer:
     before = (
         db.reader()
         .execute(
-            "SELECT count(*) FROM stripe_customer WHERE org_id = :org AND is_live = :live",
+            # the deleted ones alone: another payment may have made the first since we looked
+            "SELECT count(*) FROM stripe_customer WHERE org_id = :org AND is_live = :live AND deleted_at IS NOT NULL",
             {"org": org_id, "live": api.is_live},
         )
         .fetchone()[0]
