@@ -32,7 +32,7 @@ class Answering(Models):
 
     def status(self) -> Status:
         if self._answer is None:
-            raise InferenceDown("nobody there")
+            raise InferenceDown("nobody there; start it: customhouse infer")
         return self._answer
 
     def close(self) -> None:

@@ -136,7 +136,7 @@ class Condition:
         try:
             return self._models.status()
         except Failure as failure:
-            broken.append(f"The model process does not answer ({failure.message}). Start it: customhouse infer")
+            broken.append(failure.message)
             return None
 
     def _roles(self, status: Status | None, broken: list[str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ DEADLINE_HEADER = "x-deadline-ms"
 
 _STATUS_S = 5.0
 _LOADING_S = 600.0  # a large model takes minutes from a slow disk
-_DOWN = "The model process does not answer; it may be starting. Look at: systemctl status customhouse-inference"
+_DOWN = "The model process does not answer; it may be starting. If it is not, start it: customhouse infer"
 
 BodyT = TypeVar("BodyT")
 
