@@ -80,11 +80,9 @@ def test_a_worker_that_is_killed_as_it_charges_a_card_charges_it_once(house: Hou
     till.automatic(alice.org_id)
     kill_while_held(house, till.served, CHARGE, "POST /v1/payment_intents")
     assert till.balance(alice.org_id) == 0
-    assert begin(house, CHARGE).wait(60) == 0  # not within a minute
-    assert till.balance(alice.org_id) == 0
-    house.db.write(lambda conn: conn.execute("UPDATE auto_topup_attempt SET asked_at = asked_at - 61000"))
-    assert begin(house, CHARGE).wait(60) == 0
+    for _ in range(2):
+        assert begin(house, CHARGE).wait(60) == 0  # which first reads what came of it
+        house.db.write(lambda conn: conn.execute("UPDATE auto_topup_attempt SET asked_at = asked_at - 61000"))
     assert begin(house, SYNC).wait(60) == 0
     assert (till.balance(alice.org_id), len(till.account.intents)) == (50, 1)
     assert len(till.entries(alice.org_id)) == 1
-    assert len(till.served.replayed) == 1

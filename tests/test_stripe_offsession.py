@@ -1,12 +1,15 @@
 """Auto top-up: a saved card is charged with nobody there, once, and never in the way of a request."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from litestar.testing import TestClient
 
-from appliance.billing import alerts, attempts, autotopup, offsession, topups
+from appliance import database
+from appliance.billing import alerts, attempts, autotopup, ledger, offsession, topups
 from appliance.billing.stripe import Stripe
 from appliance.errors import StripeDown, StripeRefused
 from appliance.house import House
@@ -347,6 +350,28 @@ def test_the_worker_looks_by_itself_and_a_stripe_that_is_down_stops_nothing(
     worker.close()
 
 
+def test_under_a_restored_backup_no_card_is_charged_for_what_was_paid_since(
+    till: Till, house: House, alice: Person, tmp_path: Any
+) -> None:
+    till.automatic(alice.org_id, below=10, amount=50)
+    till.sync.round()
+    settings = msgspec.structs.replace(house.settings, home=tmp_path / "restored")
+    settings.home.mkdir()
+    with contextlib.closing(database.connect(settings.database)) as backup:
+        house.db.reader().backup(backup)
+    look(till)
+    assert till.balance(alice.org_id) == 50
+    restored = House(settings)
+    worker = Payments(restored)
+    assert ledger.balance(restored.db.reader(), alice.org_id) == 0
+    for _ in range(3):
+        worker.charge()
+    assert ledger.balance(restored.db.reader(), alice.org_id) == 50_000_000
+    assert charges(till) == ["1"]
+    worker.close()
+    restored.close()
+
+
 def test_one_whom_stripe_does_not_know_is_in_nobodys_way(
     till: Till, house: House, alice: Person, charlie: Person
 ) -> None:
@@ -361,6 +386,7 @@ def test_one_whom_stripe_does_not_know_is_in_nobodys_way(
     till.account.customers.clear()
     till.automatic(second.org_id)
     worker = Payments(house)
+    worker._is_caught_up = True
     till.served.fail("404", "GET /v1/payment_intents")
     worker.charge()
     assert (till.balance(first.org_id), till.balance(second.org_id)) == (0, 50)

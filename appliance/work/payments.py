@@ -25,6 +25,7 @@ class Payments:
         self._live = Live(house.settings.billing)
         self._sync = Sync(house, self._live)
         self._not_before = 0
+        self._is_caught_up = False
         self._refused: dict[str, int] = {}
         """Organisation → until when Stripe is not asked for it again."""
 
@@ -32,7 +33,8 @@ class Payments:
         self._sync.tick()
 
     def charge(self) -> None:
-        """Charge the cards that are due, one organisation after the other."""
+        """Charge the cards that are due, one organisation after the other. The first time only once what was paid
+        already has been read: under a restored backup the balance is of the day that it was made."""
         now = clock.now_ms()
         if not self._live.is_on or now < self._not_before:
             return
@@ -43,6 +45,10 @@ class Payments:
         most = self._house.settings.billing.auto_topups_a_day
         try:
             api = self._live.current()
+            if not self._is_caught_up:
+                self._is_caught_up = self._sync.round()
+                if not self._is_caught_up:
+                    return  # another process is reading just now
             for org_id in waiting:
                 try:
                     offsession.step(self._house.db, api, org_id, clock.now_ms(), most_a_day=most)
