@@ -52,6 +52,17 @@ def test_a_plan_that_somebody_is_on_stays(desk: Desk) -> None:
     assert desk.lines(action="plan.removed")[0].reason == "old"
 
 
+def test_a_price_of_stripes_is_one_plans(desk: Desk) -> None:
+    for slug in ("team", "works"):
+        desk.done("post", "/plans", {"slug": slug, "name": slug}, status=201)
+    sold = {"stripe_price": "price_team", "reason": "sold"}
+    desk.done("put", "/plans/team", sold)
+    desk.done("put", "/plans/team", {**sold, "name": "Team"})
+    assert "'team' is sold as already" in desk.refused("put", "/plans/works", sold, status=400)
+    more = {"slug": "third", "name": "Third", "stripe_price": "price_team"}
+    assert "'team' is sold as already" in desk.refused("post", "/plans", more, status=400)
+
+
 def test_a_slug_is_taken_once(desk: Desk) -> None:
     desk.done("post", "/plans", GROWTH, status=201)
     assert "already" in desk.refused("post", "/plans", GROWTH, status=409)

@@ -147,6 +147,7 @@ def create(conn: Connection, slug: str, name: str, changes: Changes, *, actor: s
     now = clock.now_ms()
     made = msgspec.structs.replace(Plan(slug, name, created_at=now, updated_at=now), **{**given, "name": name})
     _check(made)
+    _check_sold_once(conn, made)
     conn.execute(
         """
         INSERT INTO plan (slug, name, requests_per_minute, burst_per_second, charge_method, prompt_micros, image_micros,
@@ -166,6 +167,7 @@ def change(conn: Connection, slug: str, changes: Changes, *, actor: str, reason:
     before = get(conn, slug)
     after = msgspec.structs.replace(before, **_given(changes))
     _check(after)
+    _check_sold_once(conn, after)
     moved = {
         name: [getattr(before, name), getattr(after, name)]
         for name in _given(changes)
@@ -218,6 +220,16 @@ def _check(plan: Plan) -> None:
             raise _refused(name, "is not negative, and at most a million dollars")
     if plan.stripe_price is not None and not re.fullmatch(r"price_[A-Za-z0-9_]{1,250}", plan.stripe_price):
         raise _refused("stripe_price", "is the id of a price at Stripe: price_…")
+
+
+def _check_sold_once(conn: Connection, plan: Plan) -> None:
+    """Or nobody could say which plan a subscription pays for. Raises InvalidRequest."""
+    other = conn.execute(
+        "SELECT slug FROM plan WHERE stripe_price = :price AND slug != :slug",
+        {"price": plan.stripe_price, "slug": plan.slug},
+    ).fetchone()
+    if other is not None:
+        raise _refused("stripe_price", f"is what the plan {other['slug']!r} is sold as already")
 
 
 def _refused(field: str, issue: str) -> InvalidRequest:
