@@ -31,6 +31,7 @@ from appliance.house import House
 from appliance.jobs import advance, rows
 from appliance.jobs.job import Finding, JobKind, Status, Submission
 from appliance.jobs.submit import submit
+from appliance.jobs.submit_batch import Item, submit_batch
 from appliance.text import keywords
 from appliance.webhooks import deliveries, endpoints
 from appliance.webhooks.schedule import Outcome, State
@@ -161,6 +162,34 @@ def test_a_delivery_that_comes_back_late_is_not_logged(house: House, alice: Pers
     attempt = deliveries.Attempt(now, 200, None, 5.0)
     assert not house.db.write(lambda conn: deliveries.record(conn, claim, attempt, Outcome(State.DELIVERED), now))
     assert (number(house, "delivery"), number(house, "delivery_attempt")) == (0, 0)
+
+
+@pytest.mark.parametrize("was_open", [True, False])
+def test_a_batch_that_is_still_to_be_told_of_is_told_of_without_the_erased_job(
+    house: House, alice: Person, was_open: bool
+) -> None:
+    items = [Item(key, f"the secret {key} of a lighthouse") for key in "abc"]
+    made = house.db.write(
+        lambda conn: submit_batch(conn, house, alice.org_id, None, items, webhook_url="http://receiver.example/x")
+    )
+    jobs = dict(made.jobs)
+    close(house, jobs["a"], jobs["c"])
+    if not was_open:
+        close(house, jobs["b"])
+    erase.erase(house, Scope(job_id=jobs["b"]), **WHO)
+    (sent,) = house.db.reader().execute("SELECT id, status, body FROM delivery").fetchall()
+    assert (sent["id"], sent["status"]) == (f"wh_{made.batch_id}", "pending")
+    assert [item["key"] for item in json.loads(sent["body"])["items"]] == ["a", "c"]
+
+
+def test_nothing_more_is_told_of_an_organisation_that_is_erased(house: House, alice: Person) -> None:
+    items = [Item(key, f"the secret {key} of a lighthouse") for key in "abc"]
+    made = house.db.write(
+        lambda conn: submit_batch(conn, house, alice.org_id, None, items, webhook_url="http://receiver.example/x")
+    )
+    close(house, *(job for _, job in made.jobs))
+    erase.erase(house, Scope(organisation=the_organisation(house, alice)), **WHO)
+    assert [number(house, table) for table in ("delivery", "batch", "job")] == [0, 0, 0]
 
 
 def test_a_stream_of_an_erased_job_ends(house: House, alice: Person) -> None:

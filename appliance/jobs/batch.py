@@ -1,6 +1,8 @@
 """Batches: texts submitted together. Each is a job of its own; the batch is told once, when the last of them closes."""
 
+import json
 import uuid
+from collections.abc import Sequence
 
 import msgspec
 
@@ -57,6 +59,27 @@ def close_if_done(conn: Connection, settings: Settings, batch_id: str, now: int)
         return None
     row = conn.execute("SELECT * FROM batch WHERE id = :id", {"id": batch_id}).fetchone()
     return deliveries.enqueue_batch(conn, settings, _batch(conn, row), now)
+
+
+def untold(conn: Connection, job_ids: Sequence[str]) -> list[str]:
+    """The batches of these jobs whose notice is still to be sent."""
+    rows = conn.execute(
+        """
+        SELECT DISTINCT job.batch_id FROM json_each(:ids) AS one
+        JOIN job ON job.id = one.value
+        JOIN delivery ON delivery.batch_id = job.batch_id
+        WHERE delivery.finished_at IS NULL
+        """,
+        {"ids": json.dumps(list(job_ids))},
+    )
+    return [row["batch_id"] for row in rows]
+
+
+def tell_again(conn: Connection, settings: Settings, batch_id: str) -> None:
+    """Its notice anew, of the jobs that are left; a notice goes with each job that is erased."""
+    row = conn.execute("SELECT * FROM batch WHERE id = :id", {"id": batch_id}).fetchone()
+    if row is not None:
+        deliveries.enqueue_batch(conn, settings, _batch(conn, row), row["completed_at"])
 
 
 def find(conn: Connection, org_id: str, batch_id: str) -> Batch:

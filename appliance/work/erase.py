@@ -22,7 +22,7 @@ from appliance.accounts.organisations import Organisation, Standing
 from appliance.database import Connection
 from appliance.errors import JobNotFound, Misconfigured
 from appliance.house import House
-from appliance.jobs import advance, content, removal, rows
+from appliance.jobs import advance, batch, content, removal, rows
 from appliance.work import proof, retention
 from appliance.work.proof import Contents
 
@@ -128,7 +128,7 @@ def erase(
     gone = Contents()
     removed: dict[str, int] = dict.fromkeys(("job", "child", "delivery", "media"), 0)
     while job_ids := _some_jobs(house.db.reader(), scope):
-        _erase_jobs(house, job_ids, gone, removed)
+        _erase_jobs(house, job_ids, gone, removed, tells=not scope.is_whole_organisation)
         progress(removed["job"])
     if scope.organisation is not None and scope.is_whole_organisation:
         for query in _WORDS:
@@ -166,7 +166,8 @@ def _some_jobs(conn: Connection, scope: Scope) -> list[str]:
     return [row["id"] for row in found]
 
 
-def _erase_jobs(house: House, job_ids: Sequence[str], gone: Contents, removed: dict[str, int]) -> None:
+def _erase_jobs(house: House, job_ids: Sequence[str], gone: Contents, removed: dict[str, int], *, tells: bool) -> None:
+    """`tells`: a batch that loses some of its jobs before it was told of is told of with the others."""
     _write(house, partial(_end, house=house, job_ids=job_ids))
     for job_id in job_ids:
         submitted = rows.input_of(house.db.reader(), job_id)
@@ -179,7 +180,7 @@ def _erase_jobs(house: House, job_ids: Sequence[str], gone: Contents, removed: d
     while went := _write(house, lambda conn: removal.children(conn, job_ids, _MOST)[0]):
         removed["child"] += went
     removed["delivery"] += _write(house, lambda conn: _forget(conn, job_ids))
-    while _write(house, lambda conn: _remove(conn, job_ids)):
+    while _write(house, lambda conn: _remove(conn, house, job_ids, tells)):
         pass
     removed["job"] += len(job_ids)
 
@@ -238,8 +239,11 @@ def _forget(conn: Connection, job_ids: Sequence[str]) -> int:
     return _number(conn, "SELECT count(*) FROM delivery WHERE job_id IN (SELECT value FROM json_each(:ids))", ids)
 
 
-def _remove(conn: Connection, job_ids: Sequence[str]) -> int:
+def _remove(conn: Connection, house: House, job_ids: Sequence[str], tells: bool) -> int:
+    untold = batch.untold(conn, job_ids) if tells else []
     went = removal.jobs(conn, job_ids, _MOST)
+    for batch_id in untold:
+        batch.tell_again(conn, house.settings, batch_id)
     if went:
         retention.record(conn, "erased", went)  # should we be killed, the worker empties the log
     return went
