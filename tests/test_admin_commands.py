@@ -107,6 +107,20 @@ def test_what_cannot_be_is_one_sentence(cli: Cli, alice: Person) -> None:
 # --- the blocklist ---------------------------------------------------------------------------------------------------
 
 
+def test_what_is_made_may_say_why(cli: Cli, house: House, alice: Person) -> None:
+    """As over HTTP."""
+    made = cli.json("keys", "create", "--org", "New", "--name", "n", "--reason", "a trial")
+    cli.json("keys", "rotate", made["id"], "--reason", "yearly")
+    cli.json("blocklist", "add", "teapot", "--reason", "ticket 4711")
+    said = {line.action: line.reason for line in lines(house)}
+    assert said == {
+        "organisation.created": "a trial",
+        "key.created": "a trial",
+        "key.rotated": "yearly",
+        "blocklist.add": "ticket 4711",
+    }
+
+
 def test_a_term_is_switched_off_and_on(cli: Cli, house: House, alice: Person) -> None:
     lexicons = Lexicons(house)
     cli.run("blocklist", "add", "teapot")

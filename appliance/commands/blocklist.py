@@ -41,13 +41,16 @@ def blocklist() -> None:
 @_ORG
 @_MATCH
 @_CATEGORY
+@_REASON
 @_JSON
-def add(term: str, org: str | None, match: str, category: str | None, as_json: bool) -> None:
+def add(term: str, org: str | None, match: str, category: str | None, reason: str | None, as_json: bool) -> None:
     """Add TERM, in any spelling: case, spaces, look-alike letters and leetspeak are seen through."""
     with _house() as house:
         org_id = _org_id(house, org)
         made = house.db.write(
-            lambda conn: keywords.add(conn, term, org_id=org_id, match=match, category=category, actor=audit.operator())
+            lambda conn: keywords.add(
+                conn, term, org_id=org_id, match=match, category=category, actor=audit.operator(), reason=reason
+            )
         )
     click.echo(json.dumps(_shown(made), ensure_ascii=False) if as_json else f"{made.keyword!r} is refused from now on")
 

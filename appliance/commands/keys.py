@@ -18,6 +18,9 @@ from appliance.house import House
 _DAY_MS = 86_400_000
 
 
+_REASON = click.option("--reason", help="Kept in the audit log.")
+
+
 @click.group()
 def keys() -> None:
     """API keys: create, list, rotate, revoke."""
@@ -42,6 +45,7 @@ def keys() -> None:
     help="Stands in an omnimod key.",
 )
 @click.option("--expires-in-days", type=click.IntRange(min=1), help="Refused after so many days; never by default.")
+@_REASON
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def create(
     org: str,
@@ -50,6 +54,7 @@ def create(
     surface: str,
     environment: str,
     expires_in_days: int | None,
+    reason: str | None,
     as_json: bool,
 ) -> None:
     """Make a key and show it, this once. Without --scope it gets its surface's default scopes."""
@@ -57,11 +62,19 @@ def create(
 
     def change(conn: Connection) -> tuple[Key, str, bool]:
         found = organisations.by_name(conn, org.strip())
-        owner = found or organisations.create_with(conn, org, Changes(), actor=audit.operator())
+        owner = found or organisations.create_with(conn, org, Changes(), actor=audit.operator(), reason=reason)
         key, raw = key_rows.create(
             conn, house.pepper, owner.id, name, granted, surface=surface, environment=environment, expires_at=expires_at
         )
-        audit.record(conn, audit.operator(), "key.created", key.prefix, org_id=owner.id, scopes=list(key.scopes))
+        audit.record(
+            conn,
+            audit.operator(),
+            "key.created",
+            key.prefix,
+            org_id=owner.id,
+            reason=reason,
+            scopes=list(key.scopes),
+        )
         return key, raw, found is None
 
     house = House(settings.load())
@@ -105,14 +118,15 @@ def list_(org: str | None, as_json: bool) -> None:
     show_default=True,
     help="Seconds for which the old key still works.",
 )
+@_REASON
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def rotate(key: str, grace_s: int, as_json: bool) -> None:
+def rotate(key: str, grace_s: int, reason: str | None, as_json: bool) -> None:
     """Replace KEY (an id, a prefix or a name) by a new one with the same scopes, shown this once."""
     house = House(settings.load())
     reader = house.db.reader()
     old = key_rows.find(reader, key.rstrip("…"))
     new, raw = house.db.write(
-        lambda conn: key_rows.rotate(conn, house.pepper, old.id, actor=audit.operator(), grace_s=grace_s)
+        lambda conn: key_rows.rotate(conn, house.pepper, old.id, actor=audit.operator(), grace_s=grace_s, reason=reason)
     )
     names = {one.id: one.name for one in organisations.every(reader)}
     house.close()
@@ -121,7 +135,7 @@ def rotate(key: str, grace_s: int, as_json: bool) -> None:
 
 @keys.command()
 @click.argument("key")
-@click.option("--reason", help="Kept in the audit log.")
+@_REASON
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def revoke(key: str, reason: str | None, as_json: bool) -> None:
     """Refuse KEY (an id, a prefix or a name) from now on, in every process at once."""
