@@ -1,17 +1,23 @@
 """What the documents promise is what there is: settings, errors, categories, commands, endpoints, manifests."""
 
+import base64
 import importlib
 import json
 import re
+import threading
 import tomllib
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import click
+import httpx
 import msgspec
 import pytest
 from litestar.testing import TestClient
+from standardwebhooks import Webhook
 
 from appliance import categories, errors, settings
 from appliance.__main__ import COMMANDS
@@ -158,3 +164,36 @@ def test_decisions_are_numbered_and_dated() -> None:
     heads = re.findall(r"^## (\d+)\. .+\((\d{4}-\d\d-\d\d)\)$", (ROOT / "DECISIONS.md").read_text(), re.MULTILINE)
     assert [int(number) for number, _ in heads] == list(range(1, len(heads) + 1))
     assert len(heads) == len(re.findall(r"^## ", (ROOT / "DECISIONS.md").read_text(), re.MULTILINE))
+
+
+def test_the_receiver_shown_in_readme_reads_jobs_and_batches_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = "whsec_" + base64.b64encode(b"k" * 24).decode()
+    monkeypatch.setenv("CUSTOMHOUSE_WEBHOOK_SECRET", secret)
+    block = next(code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "Receiver" in code)
+    code, last = block.rstrip().rsplit("\n", 1)
+    assert last == 'ThreadingHTTPServer(("127.0.0.1", 9000), Receiver).serve_forever()'
+    room: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), room)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), room["Receiver"])
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def send(body: dict[str, Any]) -> int:
+        now, raw = datetime.now(UTC), json.dumps(body)
+        headers = {
+            "webhook-id": body["delivery_id"],
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": Webhook(secret).sign(body["delivery_id"], now, raw),
+        }
+        return httpx.post(f"http://127.0.0.1:{server.server_port}/", content=raw, headers=headers).status_code
+
+    item = {"job_id": "j2", "is_prohibited": False}
+    batch = {"delivery_id": "wh_2", "items": [item, {"job_id": "j3", "is_prohibited": None}], "type": "text_batch"}
+    try:
+        answers = [send({"delivery_id": "wh_1", "job_id": "j1", "is_prohibited": True}), send(batch), send(batch)]
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert answers == [204, 204, 204]
+    assert capsys.readouterr().out.splitlines() == ["prohibited: j1", "allowed: j2", "failed, so not allowed: j3"]
