@@ -110,6 +110,7 @@ class Database:
         if conn is None:
             conn = connect(self.path)
             conn.execute("PRAGMA query_only = ON")
+            conn.execute("PRAGMA cache_size = -16384")  # there may be dozens; the system keeps pages for all of them
             self._local.conn = conn
         return conn
 

@@ -335,7 +335,7 @@ def test_the_command_adds_finds_lists_and_removes(house: House, alice: Person) -
     assert customhouse(house, "test", "tea pot") is None
     assert [one["id"] for one in customhouse(house, "list", "--org", name)] == [added["id"]]
     assert customhouse(house, "list") == []
-    assert len(customhouse(house, "remove", "tea pot", "--org", name)) == 1
+    assert len(customhouse(house, "remove", "tea pot", "--org", name, "--reason", "tea is fine")) == 1
     assert customhouse(house, "list", "--org", name) == []
     assert any(one["term"] == "hentai" for one in customhouse(house, "list", "--shipped"))
 

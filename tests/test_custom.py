@@ -281,12 +281,12 @@ def test_the_commands_do_what_the_routes_do(house: House, alice: Person) -> None
     assert run(house, "enable", "dogs", "--org", "A")["enabled"] is True
     assert run(house, "disable", "dogs", "--org", "A")["enabled"] is False
     assert [one["slug"] for one in run(house, "list", "--org", "A")["custom"]] == ["dogs"]
-    assert run(house, "remove", "dogs", "--org", "A") == {"removed": "dogs"}
+    assert run(house, "remove", "dogs", "--org", "A", "--reason", "cats") == {"removed": "dogs"}
     versions = run(house, "history", "--org", "A")
     assert [one["change"] for one in versions] == ["removed", "disabled", "enabled", "changed", "added"]
     assert all(one["actor"].startswith("operator:") for one in versions)
     reasons = [row[0] for row in house.db.reader().execute("SELECT reason FROM audit WHERE action LIKE 'category.%'")]
-    assert reasons == [None, "why", None, None, None]
+    assert reasons == [None, "why", None, None, "cats"]
 
 
 def test_the_list_says_what_answers_each(house: House, alice: Person) -> None:

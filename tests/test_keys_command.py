@@ -131,7 +131,7 @@ def test_a_revoked_key_is_refused_and_listed_as_such(cli: Cli) -> None:
         (("keys", "rotate", "nobody"), "There is no key"),
         (("keys", "list", "--org", "nobody"), "There is no organisation named 'nobody'"),
         (("categories", "add", "dogs", "--org", "nobody", "--name", "x", "--question", "x"), "no organisation"),
-        (("categories", "remove", "dogs", "--org", "nobody"), "no organisation"),
+        (("categories", "remove", "dogs", "--org", "nobody", "--reason", "why"), "no organisation"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(cli: Cli, arguments: tuple[str, ...], message: str) -> None:
@@ -160,5 +160,5 @@ def test_a_custom_category_needs_a_vision_judge_and_is_then_listed(cli: Cli, mon
     monkeypatch.setenv("CUSTOMHOUSE_INFERENCE_VISION_JUDGE", "judge")
     assert cli.run(*add).exit_code == 0
     assert "custom:dogs" in cli.run("categories", "list", "--org", "acme").output
-    assert cli.run("categories", "remove", "dogs", "--org", "acme").exit_code == 0
+    assert cli.run("categories", "remove", "dogs", "--org", "acme", "--reason", "why").exit_code == 0
     assert "custom:dogs" not in cli.run("categories", "list", "--org", "acme").output

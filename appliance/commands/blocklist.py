@@ -28,6 +28,7 @@ _MATCH = click.option(
 )
 _CATEGORY = click.option("--category", help="What the term is about, e.g. underage; shown to the admin.")
 _REASON = click.option("--reason", help="Kept in the audit log.")
+_WHY = click.option("--reason", required=True, help="Kept in the audit log.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
@@ -82,9 +83,9 @@ def list_(org: str | None, shipped: bool, as_json: bool) -> None:
 @blocklist.command()
 @click.argument("term")
 @_ORG
-@_REASON
+@_WHY
 @_JSON
-def remove(term: str, org: str | None, reason: str | None, as_json: bool) -> None:
+def remove(term: str, org: str | None, reason: str, as_json: bool) -> None:
     """Remove TERM, named as it was added or by its id."""
     with _house() as house:
         org_id = _org_id(house, org)

@@ -195,9 +195,9 @@ def try_(what: str, org: str | None, slug: str | None, question: str | None, is_
 @categories.command()
 @click.argument("slug")
 @_ORG
-@_REASON
+@click.option("--reason", required=True, help="Why, for the audit log.")
 @_JSON
-def remove(slug: str, org: str, reason: str | None, as_json: bool) -> None:
+def remove(slug: str, org: str, reason: str, as_json: bool) -> None:
     """Remove a custom category; jobs already submitted keep it."""
     with _house() as house:
         org_id = organisations.named(house.db.reader(), org).id
