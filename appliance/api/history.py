@@ -1,6 +1,7 @@
 """GET /api/v1/jobs and its export: what was submitted, page by page or all as CSV. B.1 6 and 7 of the contract."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,7 @@ from appliance.api import query
 from appliance.api.documents import Answer, Entry, Field, Link, operation
 from appliance.api.door import Door, door
 from appliance.jobs import export, history
+from appliance.jobs.export import Place, Span
 from appliance.jobs.history import Listed, Wanted
 from appliance.jobs.job import JobKind, Status
 
@@ -23,6 +25,7 @@ MOST = 100
 _DEFAULT = 50
 _FARTHEST = 10**12
 _LONGEST_MS = 366 * 86_400_000
+_ABREAST = 3  # pieces of one export: two are written while one is sent
 
 _NO_KIND: frozenset[JobKind] = frozenset()
 TYPES = {
@@ -32,8 +35,6 @@ TYPES = {
 }
 DECISIONS = {"pass": False, "reject": True}
 STATUSES = {status.value: status for status in Status}
-
-Piece = tuple[bytes, export.Place | None]
 
 
 class ListedJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,26 +175,31 @@ def _page(there: Door, org_id: str, wanted: Wanted, limit: int, offset: int) -> 
 
 
 async def _lines(there: Door, org_id: str, since: int, until: int) -> AsyncGenerator[bytes]:
-    """The file in pieces. While one is on its way the next is read; a client that hangs up costs that one at most."""
+    """The file in pieces. While one is on its way the next are written, two at a time; a client that hangs up costs
+    those at most."""
     loop = asyncio.get_running_loop()
     expose_reasons = there.house.settings.jobs.expose_reasons
 
-    def read(place: export.Place) -> Piece:
-        conn = there.house.db.reader()
-        return export.piece(conn, org_id, custom, place, until, expose_reasons=expose_reasons)
+    def reach(place: Place) -> tuple[Span, Place | None]:
+        return export.reach(there.house.db.reader(), org_id, place, until)
+
+    def write(span: Span) -> bytes:
+        return export.lines(there.house.db.reader(), custom, span, expose_reasons=expose_reasons)
 
     custom = await asyncio.to_thread(lambda: export.slugs(there.house.db.reader(), org_id, since, until))
     yield export.header(custom)
-    reading: asyncio.Future[Piece] | None = loop.run_in_executor(there.exports, read, export.beginning(since))
+    place: Place | None = export.beginning(since)
+    writing: deque[asyncio.Future[bytes]] = deque()
     try:
-        while reading is not None:
-            lines, place = await reading
-            reading = None if place is None else loop.run_in_executor(there.exports, read, place)
-            if lines:
+        while place is not None or writing:
+            while place is not None and len(writing) < _ABREAST:
+                span, place = await loop.run_in_executor(there.exports, reach, place)
+                writing.append(loop.run_in_executor(there.exports, write, span))
+            if lines := await writing.popleft():
                 yield lines
     finally:
-        if reading is not None:
-            reading.cancel()
+        for piece in writing:
+            piece.cancel()
 
 
 def _listed(job: Listed) -> ListedJob:

@@ -33,6 +33,13 @@ _ARGUMENTS = 100  # that one function is given; SQLite takes 1000
 _MAPPED = 2**46  # more than a file may have
 
 
+class Span(msgspec.Struct, frozen=True):
+    """Neighbouring jobs, few enough to be written at once."""
+
+    words: dict[str, object]
+    """From where to where, as the statements name it."""
+
+
 class Place(msgspec.Struct, frozen=True):
     """Where the next piece begins: after this job, oldest first (of one millisecond: by id, descending)."""
 
@@ -67,8 +74,20 @@ def piece(
     conn: Connection, org_id: str, custom: Sequence[str], place: Place, until: int, *, expose_reasons: bool
 ) -> tuple[bytes, Place | None]:
     """The next lines, and where the piece after them begins; None = there is none."""
+    span, last = reach(conn, org_id, place, until)
+    return lines(conn, custom, span, expose_reasons=expose_reasons), last
+
+
+def reach(conn: Connection, org_id: str, place: Place, until: int) -> tuple[Span, Place | None]:
+    """The same, but not written yet: so another may look for the piece after it meanwhile."""
     with _mapped(conn):
-        last, span = _measured(conn, {"org": org_id, "at": place.created_at, "id": place.id}, until)
+        return _measured(conn, {"org": org_id, "at": place.created_at, "id": place.id}, until)
+
+
+def lines(conn: Connection, custom: Sequence[str], span: Span, *, expose_reasons: bool) -> bytes:
+    """One line a job."""
+    named = {f"path{n}": f'$.custom."{slug}"' for n, slug in enumerate(custom)}
+    with _mapped(conn):
         row = conn.execute(
             f"""
             SELECT CAST(group_concat(line, '') AS BLOB) AS lines FROM (
@@ -78,9 +97,9 @@ def piece(
                 WHERE {_SPAN}
                 ORDER BY created_at, id DESC)
             """,  # noqa: S608  # our own columns; slugs are handed over as values
-            {**span, "expose": expose_reasons, **{f"path{n}": f'$.custom."{slug}"' for n, slug in enumerate(custom)}},
+            {**span.words, "expose": expose_reasons, **named},
         ).fetchone()
-    return row["lines"] or b"", last
+    return row["lines"] or b""
 
 
 @contextmanager
@@ -102,9 +121,8 @@ _AHEAD = f"{_AFTER} AND created_at < :until"
 _SPAN = f"{_AFTER} AND created_at <= :last_at AND (created_at < :last_at OR id >= :last_id)"
 
 
-def _measured(conn: Connection, span: dict[str, object], until: int) -> tuple[Place | None, dict[str, object]]:
-    """The last job of the piece (None when it reaches the end), and `span` with it: so many rows that their prompts
-    stay within bounds."""
+def _measured(conn: Connection, span: dict[str, object], until: int) -> tuple[Span, Place | None]:
+    """So many rows that their prompts stay within bounds, and the last of them; None when they reach the end."""
     rows = _ROWS
     while True:
         row = conn.execute(
@@ -127,7 +145,7 @@ def _measured(conn: Connection, span: dict[str, object], until: int) -> tuple[Pl
             ended,
         ).fetchone()[0]
         if size <= _BYTES or rows == 1:
-            return last, ended
+            return Span(ended), last
         rows = max(1, rows * _BYTES // size)
 
 
