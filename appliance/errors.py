@@ -14,13 +14,15 @@ CustomhouseError
 │   ├── NotFound                 404 NOT_FOUND
 │   ├── JobNotFound              404 JOB_NOT_FOUND
 │   ├── BatchNotFound            404 BATCH_NOT_FOUND
+│   ├── PolicyNotFound           404 POLICY_NOT_FOUND
 │   ├── MethodNotAllowed         405 METHOD_NOT_ALLOWED
 │   ├── Conflict                 409 CONFLICT
 │   ├── PayloadTooLarge          413 PAYLOAD_TOO_LARGE
 │   ├── UnsupportedMedia         415 UNSUPPORTED_MEDIA
 │   ├── IdempotencyKeyReused     422 IDEMPOTENCY_KEY_REUSED
 │   ├── ExampleUnreachable       422 MEDIA_UNREACHABLE: the address of an example that is tried while the caller waits
-│   ├── RateLimited              429 RATE_LIMITED
+│   ├── RateLimited              429 RATE_LIMITED (carries the window)
+│   ├── QuotaExceeded            429 QUOTA_EXCEEDED: the month's synchronous requests are used up (carries the plan)
 │   └── Unavailable              503 SERVICE_UNAVAILABLE (carries retry_after_s)
 │       ├── StripeOff                there is no key: manual credits are all there is
 │       ├── StripeDown               Stripe cannot be reached, is slow or says busy: passing
@@ -133,6 +135,14 @@ class BatchNotFound(Refusal):
         super().__init__("Batch not found")
 
 
+class PolicyNotFound(Refusal):
+    code = "POLICY_NOT_FOUND"
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("There is no such policy; see GET /v1/policies")
+
+
 class MethodNotAllowed(Refusal):
     code = "METHOD_NOT_ALLOWED"
     status = 405
@@ -170,9 +180,27 @@ class RateLimited(Refusal):
     code = "RATE_LIMITED"
     status = 429
 
-    def __init__(self, message: str = "Rate limit exceeded", *, retry_after_s: int = 1) -> None:
+    def __init__(
+        self, message: str = "Rate limit exceeded", *, retry_after_s: int = 1, limit: int = 0, reset_s: int = 1
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.limit = limit
+        """Requests a minute."""
+        self.reset_s = reset_s
+
+
+class QuotaExceeded(Refusal):
+    code = "QUOTA_EXCEEDED"
+    status = 429
+
+    def __init__(self, plan: str, quota: int, used: int, *, retry_after_s: int) -> None:
+        super().__init__("Monthly moderation quota exceeded")
+        self.plan = plan
+        self.quota = quota
+        self.used = used
+        self.retry_after_s = retry_after_s
+        """Until the month ends, in UTC."""
 
 
 class Unavailable(Refusal):

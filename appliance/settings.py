@@ -194,6 +194,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     categories_file: Path = _SHIPPED / "config" / "categories.toml"
     lexicons_dir: Path = _SHIPPED / "config" / "lexicons"
     """Terms that every organisation's prompts are checked for, one TOML file a language; an empty folder for none."""
+    policies_dir: Path = _SHIPPED / "config" / "policies"
+    """Policies that organisations begin with, one TOML file each; community-default.toml must be there."""
     server: Server = Server()
     worker: Worker = Worker()
     inference: Inference = Inference()
@@ -285,6 +287,7 @@ _TOP = {
     "CUSTOMHOUSE_MODELS_DIR": "models_dir",
     "CUSTOMHOUSE_CATEGORIES_FILE": "categories_file",
     "CUSTOMHOUSE_LEXICONS_DIR": "lexicons_dir",
+    "CUSTOMHOUSE_POLICIES_DIR": "policies_dir",
 }
 
 

@@ -8,6 +8,7 @@ may be many, so a right key is let in however many wrong ones came from there.
 import asyncio
 import ipaddress
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
+BEARER = ("bearer",)
+"""Where a key is looked for: `bearer`, and on the drop-in surfaces `header:NAME`, `query:NAME` or `path:NAME`."""
+
 _TOUCH_MS = 60_000
 
 _touching: set[asyncio.Task[None]] = set()  # an event loop keeps only weak references to its tasks
@@ -32,27 +36,59 @@ async def recognised(connection: Connection, handler: BaseRouteHandler) -> None:
     """The key's owner may do what the route's `scope` names, and stands in `connection.scope["user"]` from here on."""
     there = door(connection)
     try:
-        caller = recognise(there, connection)
+        caller = recognise(there, connection, handler.opt.get("credentials", BEARER))
     except Unauthorized:
         _count_failure(there, connection)
         raise
     _count(there, connection, caller)
-    wanted = handler.opt.get("scope")
-    if wanted is not None and wanted not in caller.scopes:
-        raise Forbidden(f"Missing required scope: {wanted}")
+    check_scope(caller, handler.opt.get("scope"))
     connection.scope["user"] = caller
     _note_use(there, caller)
 
 
-def recognise(there: Door, connection: Connection) -> Caller:
+def check_scope(caller: Caller, wanted: str | tuple[str, ...] | None) -> None:
+    """Of several any one will do. Raises Forbidden."""
+    if wanted is None:
+        return
+    either = (wanted,) if isinstance(wanted, str) else wanted
+    if caller.scopes.isdisjoint(either):
+        raise Forbidden(f"Missing required scope: {' or '.join(either)}")
+
+
+def recognise(there: Door, connection: Connection, credentials: Sequence[str] = BEARER) -> Caller:
     """The caller of this request, as of now. Raises Unauthorized, Forbidden or AccountTerminated."""
+    return keys.recognise(there.house.db.reader(), there.house.pepper, _raw(connection, credentials))
+
+
+def presented(connection: Connection, credentials: Sequence[str] = BEARER) -> str:
+    """The key as it was sent, or an empty string: by its first letters an error speaks its surface's language."""
+    try:
+        return _raw(connection, credentials)
+    except Unauthorized:
+        return ""
+
+
+def _raw(connection: Connection, credentials: Sequence[str]) -> str:
+    """The key, from the first of the places that has one. Raises Unauthorized."""
+    for place in credentials:
+        match place.partition(":"):
+            case ("query", _, name) if raw := connection.query_params.get(name):
+                return raw
+            case ("path", _, name) if raw := connection.path_params.get(name):
+                return str(raw)
+            case ("header", _, name) if raw := connection.headers.get(name):
+                return raw.strip()
+            case _:
+                pass
+    if "bearer" not in credentials:
+        raise Unauthorized("API key missing")
     header = connection.headers.get("authorization")
     if header is None:
         raise Unauthorized("API key missing; send the header Authorization: Bearer YOUR_API_KEY")
     scheme, _, raw = header.partition(" ")
     if scheme.lower() != "bearer" or not raw:
         raise Unauthorized("The Authorization header must be: Bearer YOUR_API_KEY")
-    return keys.recognise(there.house.db.reader(), there.house.pepper, raw.strip())
+    return raw.strip()
 
 
 def _count(there: Door, connection: Connection, caller: Caller) -> None:
@@ -65,7 +101,7 @@ def _count(there: Door, connection: Connection, caller: Caller) -> None:
         return
     connection.scope["state"]["count"] = count
     if count.is_refused:
-        raise RateLimited(retry_after_s=count.retry_after_s)
+        raise RateLimited(retry_after_s=count.retry_after_s, limit=count.limit, reset_s=count.reset_s)
 
 
 def _count_failure(there: Door, connection: Connection) -> None:

@@ -56,8 +56,12 @@ class Entry(msgspec.Struct, frozen=True):
     summary: str
     description: str
     answer: Answer
-    scope: str | None = None
-    """What the key must be allowed to do; None = any valid key."""
+    scope: str | tuple[str, ...] | None = None
+    """What the key must be allowed to do; of several any one; None = any valid key."""
+    credentials: tuple[str, ...] = ("bearer",)
+    """Where the key is looked for: see auth.BEARER."""
+    dialect: str | None = None
+    """Whose error bodies it answers with: a name of dialects.DIALECTS; None = ours."""
     also: tuple[Answer, ...] = ()
     """Other answers that are no errors of the envelope."""
     errors: tuple[str, ...] = ()
@@ -89,13 +93,14 @@ class Entry(msgspec.Struct, frozen=True):
 
 def operation(entry: Entry) -> dict[str, Any]:
     """The arguments of a route's decorator: its guard and scope, and what the document says of it, from one source."""
-    scope = f" Scope: `{entry.scope}`." if entry.scope else ""
+    wanted = " or ".join((entry.scope,) if isinstance(entry.scope, str) else entry.scope or ())
+    scope = f" Scope: `{wanted}`." if wanted else ""
     responses = {answer.status: _response(answer) for answer in (entry.answer, *entry.also)}
     messages = {**(_JSON_ONLY if entry.is_json_only or entry.body else {}), **entry.messages}
-    responses |= refusals.documented(_codes(entry), entry.scope, messages)
+    responses |= refusals.documented(_codes(entry), wanted, messages)
     return {
         "guards": [] if entry.is_open else [recognised],
-        "opt": {"scope": entry.scope},
+        "opt": {"scope": entry.scope, "credentials": entry.credentials, "dialect": entry.dialect},
         "operation_id": entry.id,
         "tags": [entry.tag],
         "summary": entry.summary,

@@ -20,6 +20,7 @@ from appliance.billing import stripe
 from appliance.house import House
 from appliance.jobs.advance import FollowUp
 from appliance.jobs.job import JobKind
+from appliance.moderations.moderator import Moderator
 from appliance.outbound import Outbound
 from appliance.tasks import Lanes
 
@@ -42,6 +43,7 @@ class Door:
         self.payments = ThreadPoolExecutor(_PAYMENTS, thread_name_prefix="payments")
         self.bodies = Budget()
         self.trials = Trials(house.settings, outbound)
+        self.moderator = Moderator(house)
         self.disk = Disk(house.settings.home)
         self.limits = Limits(house.settings.limits_file)
         self.limits.open()
@@ -57,6 +59,7 @@ class Door:
         self.lanes.close()
         self.limits.close()
         self.trials.close()
+        self.moderator.close()
         self.resolvers.shutdown(wait=False, cancel_futures=True)
         self.exports.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self.payments.shutdown, cancel_futures=True)  # they write to the database

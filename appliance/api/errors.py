@@ -18,13 +18,14 @@ from litestar.exceptions import (
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from appliance import database
-from appliance.api import admin
+from appliance.api import admin, dialects
 from appliance.api.front import request_id
 from appliance.errors import (
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
+    QuotaExceeded,
     RateLimited,
     Refusal,
     Unauthorized,
@@ -49,10 +50,14 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[dict[s
         code, status, message, details = refusal.code, refusal.status, refusal.message, refusal.details
         if isinstance(refusal, Unauthorized):
             headers["WWW-Authenticate"] = "Bearer"
-        if isinstance(refusal, (RateLimited, Unavailable)):
+        if isinstance(refusal, (RateLimited, QuotaExceeded, Unavailable)):
             headers["Retry-After"] = str(refusal.retry_after_s)
         if isinstance(error, MethodNotAllowedException):
             headers["Allow"] = (error.headers or {}).get("allow", "")
+    dialect = dialects.of(request)
+    if dialect is not None:
+        fault = dialects.Fault(code, message, status, request_id(request.scope), details, refusal)
+        return dialects.answer(dialect, fault, headers)
     return Response(
         envelope(code, message, status, request_id(request.scope), details),
         status_code=status,

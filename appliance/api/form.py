@@ -180,6 +180,11 @@ async def json_object(request: Request[Any, Any, Any]) -> dict[str, Any]:
     return _object(body)
 
 
+async def raw_body(request: Request[Any, Any, Any], most_bytes: int = FIELD_BYTES) -> bytes:
+    """The body as it came, for a surface that reads it itself. Raises PayloadTooLarge."""
+    return await _body(request, most_bytes, _Held(Budget()))
+
+
 @asynccontextmanager
 async def long_json_object(
     request: Request[Any, Any, Any], most_bytes: int, budget: Budget

@@ -38,6 +38,7 @@ ERRORS = {
     "ACCOUNT_TERMINATED": (403, "This account has been terminated; contact the operator of this service"),
     "JOB_NOT_FOUND": (404, "Job not found"),
     "BATCH_NOT_FOUND": (404, "Batch not found"),
+    "POLICY_NOT_FOUND": (404, "There is no such policy; see GET /v1/policies"),
     "NOT_FOUND": (404, "There is nothing at this path; see /schema for what there is"),
     "METHOD_NOT_ALLOWED": (405, "This path does not take this method"),
     "CONFLICT": (409, "A request with this Idempotency-Key is still being answered; try again"),
@@ -46,6 +47,7 @@ ERRORS = {
     "IDEMPOTENCY_KEY_REUSED": (422, "This Idempotency-Key was used with another body"),
     "MEDIA_UNREACHABLE": (422, "image_url cannot be reached"),
     "RATE_LIMITED": (429, "Rate limit exceeded"),
+    "QUOTA_EXCEEDED": (429, "Monthly moderation quota exceeded"),
     "INTERNAL_ERROR": (500, "Something failed on this side; the operator finds it in the log under this request_id"),
     "SERVICE_UNAVAILABLE": (
         503,

@@ -80,3 +80,13 @@ def m010_admin(db: sqlite_utils.Database) -> None:
 @migrations()
 def m011_cost(db: sqlite_utils.Database) -> None:
     _run(db, "011_cost.sql")
+
+
+@migrations()
+def m012_policies(db: sqlite_utils.Database) -> None:
+    _run(db, "012_policies.sql")
+
+
+@migrations()
+def m013_events(db: sqlite_utils.Database) -> None:
+    _run(db, "013_events.sql")

@@ -1,0 +1,1 @@
+"""Synchronous decisions on texts: routing, the decision, its event, quota and use."""

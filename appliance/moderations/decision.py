@@ -1,0 +1,52 @@
+"""From scores to a decision, by a policy version. Pure: the preview of a version replays it over stored scores."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from appliance.policies.version import ACTIONS, Action, Body, Thresholds
+from appliance.text.analysis import SEVERITIES, Result
+
+DECISIONS: dict[Action, str] = {"allow": "allow", "warn": "flag", "review": "flag", "block": "block"}
+"""B.2.1: what the engine would do → what the caller is told."""
+
+
+_GRAVEST_FIRST: tuple[Action, ...] = ACTIONS[:0:-1]
+
+
+class Decision(msgspec.Struct, frozen=True):
+    action: Action
+    severity: str
+    flagged: tuple[str, ...]
+    """Analyzers that reached a threshold."""
+
+    @property
+    def word(self) -> str:
+        """allow, flag or block."""
+        return DECISIONS[self.action]
+
+
+def decide(body: Body, results: Mapping[str, Result]) -> Decision:
+    """The gravest action of any enabled analyzer. The severity is the gravest of those that were flagged, else that
+    of the highest score."""
+    actions: dict[str, Action] = {
+        name: action_of(rule.thresholds, results[name].score)
+        for name, rule in body.analyzers.items()
+        if rule.enabled and name in results
+    }
+    flagged = tuple(name for name, action in actions.items() if action != "allow")
+    graded = [results[name].graded for name in (flagged or actions)]
+    reached = set(actions.values())
+    return Decision(
+        max(reached, key=ACTIONS.index) if reached else "allow",
+        max(graded, key=SEVERITIES.index, default="none"),
+        flagged,
+    )
+
+
+def action_of(thresholds: Thresholds, score: float) -> Action:
+    for action in _GRAVEST_FIRST:
+        limit = getattr(thresholds, action)
+        if limit is not None and score >= limit:
+            return action
+    return "allow"
