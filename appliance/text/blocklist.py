@@ -13,14 +13,27 @@ import msgspec
 from appliance.text import normalize
 from appliance.text.normalize import View
 
+Kind = Literal["word", "substring", "regex"]
+Severity = Literal["low", "medium", "high", "critical"]
+Effect = Literal["block", "allow", "innocent"]
+
 
 class Entry(msgspec.Struct, frozen=True):
-    """One term. `word`: it stands alone, so Scunthorpe passes; `substring`: wherever it is, inside words too."""
+    """One term. `word`: it stands alone, so Scunthorpe passes; `substring`: wherever it is, inside words too; `regex`:
+    an expression of RE2, for the plain text."""
 
     term: str
-    match: Literal["word", "substring"] = "word"
+    match: Kind = "word"
     category: str | None = None
-    severity: str = "high"
+    severity: Severity = "high"
+    analyzer: str | None = None
+    """Whose list it is on; None: the blocklist, which ends a prompt."""
+    effect: Effect = "block"
+    """allow: what is found inside it is not counted. innocent: the same, in a text of its language only."""
+    language: str = ""
+    """Of the pack that it comes from; empty: the operator's."""
+    needs_language: bool = False
+    """Counts only in a text of its language: elsewhere it is a word like any other."""
 
 
 class Match(msgspec.Struct, frozen=True):
@@ -31,6 +44,16 @@ class Match(msgspec.Struct, frozen=True):
     severity: str
     start: int
     end: int
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """One entry at one place: [start, end) in the original text."""
+
+    entry: Entry
+    start: int
+    end: int
+    disguise: str = ""
+    """The disguise that had to be undone to find it (normalize.DISGUISES); empty when it stood there plainly."""
 
 
 class Blocklist:
@@ -67,18 +90,23 @@ class Blocklist:
     def find(self, views: Iterable[View]) -> Match | None:
         """`match` for a text whose views are made already: several lists then share them. The view nearest to the
         original comes first; in it the term that ends first, and of those the longest."""
+        for hit in self.hits(views):
+            if hit.entry.analyzer is None and hit.entry.effect == "block":
+                return Match(hit.entry.term, hit.entry.category, hit.entry.severity, hit.start, hit.end)
+        return None
+
+    def hits(self, views: Iterable[View]) -> Iterator[Hit]:
+        """Every entry wherever it stands, view by view; one that several views show comes as often."""
         if not self._entries:
-            return None
+            return
         for view in views:
-            for start, end, indexes in self._hits(view.text):
+            for start, end, indexes in self._places(view.text):
                 for index in indexes:
                     entry = self._entries[index]
                     if entry.match == "substring" or _stands_alone(view.text, start, end):
-                        begin, finish = view.span(start, end)
-                        return Match(entry.term, entry.category, entry.severity, begin, finish)
-        return None
+                        yield Hit(entry, *view.span(start, end), view.disguise)
 
-    def _hits(self, text: str) -> Iterator[tuple[int, int, list[int]]]:
+    def _places(self, text: str) -> Iterator[tuple[int, int, list[int]]]:
         for last, (length, indexes) in self._automaton.iter(text):
             yield last + 1 - length, last + 1, indexes
 

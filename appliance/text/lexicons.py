@@ -3,8 +3,8 @@
 import threading
 import tomllib
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -12,20 +12,39 @@ from appliance.database import Connection
 from appliance.errors import Misconfigured
 from appliance.house import House
 from appliance.text import keywords, normalize
-from appliance.text.blocklist import Blocklist, Entry, Match
+from appliance.text.blocklist import Blocklist, Entry, Hit, Kind, Match, Severity
+from appliance.text.normalize import View
 
 _KEPT = 256  # organisations whose lists stay built; the shared one, which may be large, is built once for all
 
 
 class _List(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[[lists]] of config/lexicons/LANGUAGE.toml."""
+
     terms: list[str]
     category: str
-    severity: str = "high"
-    match: Literal["word", "substring"] = "word"
+    severity: Severity = "high"
+    match: Kind = "word"
+    analyzer: str | None = None
+    """One of analysis.RULES that goes by lists (profanity, nsfw, spam …); absent: the blocklist, which ends a
+    prompt."""
+    needs_language: bool = False
+    """The terms count only in a text that is surely of this language (`bite` in French): elsewhere they are words like
+    any other. Without it a term counts in every text, for the language of a short one is not known."""
+
+
+class _Passed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[[allow]]: phrases inside which nothing of the analyzers' lists is counted, in any text (`moby dick`).
+    [[innocent]]: words of this language that other languages' lists have: not counted in a text that is surely of this
+    language (`dick` in German). Neither touches the blocklist."""
+
+    terms: list[str]
 
 
 class _Lexicon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lists: list[_List] = []
+    allow: list[_Passed] = []
+    innocent: list[_Passed] = []
 
 
 def read_all(folder: Path) -> list[Entry]:
@@ -40,8 +59,27 @@ def read_all(folder: Path) -> list[Entry]:
             raise Misconfigured(f"{path}: cannot be read ({error.strerror})") from error
         except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
             raise Misconfigured(f"{path}: {error}") from error
-        for one in lexicon.lists:
-            found += [Entry(term, one.match, one.category, one.severity) for term in one.terms]
+        found += _entries(lexicon, path.stem)
+    return found
+
+
+def _entries(lexicon: _Lexicon, language: str) -> list[Entry]:
+    found = [
+        Entry(
+            term,
+            one.match,
+            one.category,
+            one.severity,
+            one.analyzer,
+            "block",
+            language,
+            needs_language=one.needs_language,
+        )
+        for one in lexicon.lists
+        for term in one.terms
+    ]
+    found += [Entry(term, effect="allow", language=language) for one in lexicon.allow for term in one.terms]
+    found += [Entry(term, effect="innocent", language=language) for one in lexicon.innocent for term in one.terms]
     return found
 
 
@@ -59,6 +97,12 @@ class Lexicons:
         conn = self._db.reader()
         views = normalize.views(text)
         return self._list(conn, None).find(views) or self._list(conn, org_id).find(views)
+
+    def hits(self, org_id: str, views: list[View]) -> Iterator[Hit]:
+        """Every entry of every list that holds for this organisation, wherever it stands."""
+        conn = self._db.reader()
+        yield from self._list(conn, None).hits(views)
+        yield from self._list(conn, org_id).hits(views)
 
     def _list(self, conn: Connection, org_id: str | None) -> Blocklist:
         version = keywords.version(conn, org_id)

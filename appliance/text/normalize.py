@@ -52,12 +52,18 @@ _MAIL = re.compile(r"\w@[\w\-]+\.\w")
 _KEPT = "ñ"  # Spanish año and ano are different words, and one of them is on many lists
 
 
+DISGUISES = ("marks", "spacing", "leetspeak", "stretching")
+"""What a view can have undone: marks and look-alike letters; letters set apart; signs for letters; letters repeated."""
+
+
 class View(msgspec.Struct, frozen=True):
     """A form of the text; character i stands for [starts[i], ends[i]) of the original."""
 
     text: str
     starts: list[int] | range
     ends: list[int] | range
+    disguise: str = ""
+    """What was undone to get here, one of DISGUISES; empty: nothing but case, width and what cannot be seen."""
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Offsets in the original of [start, end) here."""
@@ -71,14 +77,19 @@ def views(text: str) -> list[View]:
     joined = [_joined(bare, _SPELLED)]
     if _AFTER_ARTICLE.search(bare.text):
         joined.append(_joined(bare, _AFTER_ARTICLE))
-    forms = [folded, bare, *joined]
+    forms = {"": [folded], "marks": [bare], "spacing": joined, "leetspeak": [], "stretching": []}
     for form in (bare, *joined):
         if _LEET_AT_LETTER.search(form.text):
-            forms += [_decoded(form, _LEET), _decoded(form, _LEET_WITH_L)]
+            forms["leetspeak"] += [_decoded(form, _LEET), _decoded(form, _LEET_WITH_L)]
     if _LONG_RUN.search(bare.text):
-        forms += [_squeezed(bare, 1), _squeezed(bare, 2)]
-    seen: set[str] = set()
-    return [_spaced(form) for form in forms if not (form.text in seen or seen.add(form.text))]
+        forms["stretching"] = [_squeezed(bare, 1), _squeezed(bare, 2)]
+    found: dict[str, View] = {}
+    for disguise, those in forms.items():
+        for form in those:
+            if form.text not in found:
+                spaced = _spaced(form)
+                found[form.text] = View(spaced.text, spaced.starts, spaced.ends, disguise)
+    return list(found.values())
 
 
 def spellings(term: str) -> list[str]:
