@@ -32,6 +32,7 @@ COMMANDS = {
     "erase": ("appliance.commands.erase:erase", "Remove a job, an organisation or the past, with proof."),
     "audit": ("appliance.commands.audit:audit", "Who changed what, and why."),
     "train": ("appliance.commands.train:train", "Train and judge the text heads."),
+    "evaluate": ("appliance.commands.evaluate:evaluate", "What a policy is worth on your own labelled texts."),
     "config": ("appliance.commands.config:config", "Check and show the settings."),
     "bench": ("appliance.commands.bench:bench", "Measure this machine."),
     "version": ("appliance.commands.processes:version", "Versions of Customhouse and what it stands on."),

@@ -90,3 +90,8 @@ def m012_policies(db: sqlite_utils.Database) -> None:
 @migrations()
 def m013_events(db: sqlite_utils.Database) -> None:
     _run(db, "013_events.sql")
+
+
+@migrations()
+def m019_evaluations(db: sqlite_utils.Database) -> None:
+    _run(db, "019_evaluations.sql")
