@@ -14,8 +14,10 @@ build=$state/build # only while llama-cpp-python compiles
 logs=$state/logs
 stamps=$state/stamps
 oracle=$state/oracle # localstripe, for the tests
+node=$state/node     # the official Node clients, for the tests
 
 device=auto # auto | cpu | cuda
+is_testing=no
 is_gpu_seen=no
 dry_run=no
 models=()
@@ -87,10 +89,13 @@ try() {
 }
 
 run_tests() {
+  is_testing=yes
   set_up "$root/config/requirements.txt" "$root/config/requirements-test.txt"
   provide_oracle
+  provide_node
   step "tests"
-  export PATH=$venv/bin:$PATH CUSTOMHOUSE_TEST_WEIGHTS=$state/weights CUSTOMHOUSE_TEST_LOCALSTRIPE=$oracle/bin/localstripe
+  export PATH=$venv/bin:$PATH CUSTOMHOUSE_TEST_WEIGHTS=$state/weights
+  export CUSTOMHOUSE_TEST_LOCALSTRIPE=$oracle/bin/localstripe CUSTOMHOUSE_TEST_NODE=$node
   cd "$root"
   run_last "$venv/bin/python" -m tests "$@"
 }
@@ -129,6 +134,7 @@ check_tools() {
   find_python quietly || packages+=(python3 python3-venv)
   [[ -z $python ]] || "$python" -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
   command -v npm >/dev/null || packages+=(npm) # two of the starter models come from npm
+  [[ $is_testing == no ]] || command -v node >/dev/null || packages+=(nodejs) # the tests run Node clients
   if ! find_wheel; then
     { command -v cc && command -v c++; } >/dev/null || packages+=(build-essential)
   elif [[ -z $python ]] || ! "$python" -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null; then
@@ -243,6 +249,23 @@ provide_oracle() {
   run "$python" -m venv --clear "$oracle"
   follow oracle "$oracle/bin/python" -m pip install --no-input --require-hashes -r "$list"
   mark_done oracle "$key"
+}
+
+# The official Node clients of the wire formats that Customhouse speaks: the tests run them against the real server.
+# The lock has a digest of each package and no address, so whatever registry npm is configured for serves them.
+provide_node() {
+  local key major
+  major=$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null) || major=0
+  [[ $dry_run == yes ]] || ((major >= 20)) ||
+    die "the tests run Node clients that need Node 20 or later, and this is $(node --version 2>&1); install a later one"
+  key=$(cat "$root"/tests/node/{package.json,package-lock.json,.npmrc} | sha256sum)
+  if is_done node "$key" && [[ -d $node/node_modules ]]; then return; fi
+  step "Node clients: what the wire formats are tested with, in .customhouse/node"
+  run rm -rf "$stamps/node" "$node"
+  run mkdir -p "$node"
+  run cp "$root"/tests/node/{package.json,package-lock.json,.npmrc} "$node/"
+  follow node npm ci --prefix "$node" --ignore-scripts --no-audit --no-fund --loglevel http
+  mark_done node "$key"
 }
 
 # --- llama-cpp-python: PyPI has its source only, so it is built once and the wheel is kept ----------------------------
@@ -424,14 +447,16 @@ follow() { # follow LOG COMMAND…
 
 without_addresses() { sed -u -E -e '/^Looking in /d' -e 's#[a-zA-Z+]+://[^][ )>"]+#(address)#g'; }
 
-# Reads pip's and ninja's lines. On a terminal one line that changes; otherwise a line every twenty seconds.
+# Reads pip's, npm's and ninja's lines. On a terminal one line that changes; otherwise a line every twenty seconds.
 progress() {
-  local line now='' last=-20
+  local line now='' last=-20 fetched=0
   while IFS= read -r line; do
     if [[ $line =~ \[([0-9]+)/([0-9]+)\] ]]; then
       now="compiled ${BASH_REMATCH[1]} of ${BASH_REMATCH[2]} files"
     elif [[ $line =~ ^\ *(Collecting|Downloading|Using\ cached|Unpacking|Setting\ up)\ ([^ ]+)\ ?(\([0-9][^\)]*\))? ]]; then
       now="${BASH_REMATCH[1],} ${BASH_REMATCH[2]} ${BASH_REMATCH[3]}"
+    elif [[ $line == npm\ http\ fetch* ]]; then
+      now="fetched $((++fetched)) files"
     elif [[ $line == Installing\ collected\ packages:* ]]; then
       now="installing $(tr -cd , <<<"$line," | wc -c) packages"
     else

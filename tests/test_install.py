@@ -1,5 +1,6 @@
 """install.sh and the pinned lists, with a Python that only notes what it is asked. For real: ./install.sh test."""
 
+import json
 import os
 import re
 import shutil
@@ -34,6 +35,12 @@ case "$1 $2" in
 *) echo "run $*" >>NOTES ;;
 esac
 """
+NOTING_NPM = r"""#!/bin/bash
+echo "npm $*" >>NOTES
+echo "npm http fetch GET 200 https://someone:secret@index.example/thing.tgz"
+[[ -z ${FAIL_NPM-} ]] || exit 1
+mkdir -p "$3/node_modules"
+"""
 
 
 class Checkout:
@@ -54,8 +61,11 @@ class Checkout:
             (self.bin / tool).symlink_to(str(shutil.which(tool)))
         self.put("python3", NOTING_PYTHON.replace("REAL", sys.executable).replace("NOTES", str(self.notes)))
         self.put("id", "#!/bin/bash\necho 1000\n")
-        for tool in ("npm", "cc", "c++"):
+        shutil.copytree(ROOT / "tests/node", self.root / "tests/node")
+        for tool in ("cc", "c++"):
             self.put(tool, "#!/bin/bash\n")
+        self.put("npm", NOTING_NPM.replace("NOTES", str(self.notes)))
+        self.put("node", "#!/bin/bash\necho 20\n")
         pin = (ROOT / "config/requirements-llama.txt").read_text()
         version = re.findall(r"^llama-cpp-python==(\S+)", pin, re.MULTILINE)[0]
         (self.wheels / f"llama_cpp_python-{version}-py3-none-linux_x86_64.whl").touch()
@@ -137,6 +147,35 @@ def test_localstripe_has_an_environment_of_its_own_and_only_for_the_tests(checko
     assert checkout.calls == checkout.runs
     others = [path for path in LISTS if path.name != "requirements-oracle.txt"]
     assert [path.name for path in others if "localstripe" in lock.names(path)] == []
+
+
+def test_the_node_clients_are_installed_from_their_lock_and_only_for_the_tests(checkout: Checkout) -> None:
+    node = checkout.root / ".customhouse/node"
+    checkout.install("try")
+    assert not node.exists()
+    done = checkout.install("test", FAIL_NPM="1")
+    assert done.returncode == 1
+    assert "secret" not in done.stdout + done.stderr
+    checkout.install("test")
+    assert [call for call in checkout.calls if call.startswith("npm ")] == [
+        f"npm ci --prefix {node} --ignore-scripts --no-audit --no-fund --loglevel http"
+    ]
+    assert (node / "package-lock.json").read_text() == (ROOT / "tests/node/package-lock.json").read_text()
+    checkout.install("test")
+    assert checkout.calls == checkout.runs
+    (checkout.root / "tests/node/package.json").write_text("{}")
+    checkout.install("test")
+    assert [call for call in checkout.calls if call.startswith("npm ")]
+
+
+def test_node_is_asked_for_where_the_tests_need_it_and_an_old_one_is_refused(checkout: Checkout) -> None:
+    checkout.put("node", "#!/bin/bash\necho 18\n")
+    done = checkout.install("test")
+    assert done.returncode == 1
+    assert "Node 20 or later" in done.stderr
+    (checkout.bin / "node").unlink()
+    assert checkout.install("try").returncode == 0
+    assert "sudo apt-get install -y nodejs" in checkout.install("test").stderr
 
 
 def test_try_after_test_installs_nothing(checkout: Checkout) -> None:
@@ -242,6 +281,17 @@ def test_ci_runs_the_same_command() -> None:
 
 
 # --- the pinned lists ------------------------------------------------------------------------------------------------
+
+
+def test_every_node_package_has_a_version_and_a_digest_and_no_address() -> None:
+    lock = json.loads((ROOT / "tests/node/package-lock.json").read_text())["packages"]
+    pinned = json.loads((ROOT / "tests/node/package.json").read_text())["dependencies"]
+    assert {name: lock[f"node_modules/{name}"]["version"] for name in pinned} == pinned
+    for name, entry in lock.items():
+        if name:
+            assert entry["integrity"].startswith("sha512-"), name
+            assert "resolved" not in entry, name
+
 
 LISTS = sorted((ROOT / "config").glob("requirements*.txt"))
 
