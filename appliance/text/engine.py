@@ -17,6 +17,11 @@ class Engine:
     def __init__(self, house: House) -> None:
         self._lexicons = Lexicons(house)
 
+    @property
+    def lexicons(self) -> Lexicons:
+        """The lists in force, for who needs no more than them."""
+        return self._lexicons
+
     def analyze(self, org_id: str, text: str, spoken: str = "auto") -> Analysis:
         """What the rules say. `spoken` is the language the caller names, or auto."""
         reading = self.read(org_id, text, spoken)
