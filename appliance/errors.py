@@ -3,6 +3,7 @@
 CustomhouseError
 ├── Refusal                  the caller's answer: a status, a code of the contract, a sentence that says what to do
 │   ├── InvalidRequest           400 INVALID_REQUEST
+│   │   └── SurfaceRefusal           for which a drop-in surface has a word of its own (carries the word)
 │   ├── BatchEmpty               400 BATCH_EMPTY
 │   ├── BatchTooLarge            400 BATCH_TOO_LARGE
 │   ├── DuplicateItemKey         400 DUPLICATE_ITEM_KEY
@@ -44,7 +45,7 @@ CustomhouseError
 Messages tell the reader what to do and never quote submitted content.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class CustomhouseError(Exception):
@@ -71,6 +72,17 @@ class Refusal(CustomhouseError):
 class InvalidRequest(Refusal):
     code = "INVALID_REQUEST"
     status = 400
+
+
+class SurfaceRefusal(InvalidRequest):
+    def __init__(self, message: str, *, word: str, target: str = "", about: dict[str, Any] | None = None) -> None:
+        super().__init__(message, details=[{"field": target, "issue": message}] if target else None)
+        self.word = word
+        """Of the surface's list: COMMENT_EMPTY, InvalidResourceName, …"""
+        self.target = target
+        """The member that is meant."""
+        self.about = about or {}
+        """What the surface adds to its error."""
 
 
 class BatchEmpty(Refusal):

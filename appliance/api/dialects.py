@@ -4,33 +4,17 @@ A route names its dialect (Entry.dialect); a path that no route has is told by h
 two surfaces share by the key that was sent.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import msgspec
 from litestar import Request, Response
+from litestar.openapi.datastructures import ResponseSpec
 
-from appliance.api import auth
+from appliance.api import auth, azure_errors, perspective_errors, refusals
+from appliance.api.fault import Fault, Said
+from appliance.api.refusals import Shown
 from appliance.errors import QuotaExceeded, RateLimited, Refusal
-
-
-class Fault(msgspec.Struct, frozen=True):
-    """An error as ours, to be said in another's words."""
-
-    code: str
-    """Ours: INVALID_REQUEST …"""
-    message: str
-    status: int
-    request_id: str
-    details: list[dict[str, str]] | None = None
-    refusal: Refusal | None = None
-    """What was raised; None for a fault of this side."""
-
-
-class Said(msgspec.Struct, frozen=True):
-    status: int
-    body: Any
-    headers: dict[str, str] = {}
 
 
 def of(request: Request[Any, Any, Any]) -> str | None:
@@ -49,9 +33,30 @@ def of(request: Request[Any, Any, Any]) -> str | None:
 
 def answer(dialect: str, fault: Fault, headers: dict[str, str]) -> Response[Any]:
     said = DIALECTS[dialect](fault)
-    return Response(
-        said.body, status_code=said.status, headers={**headers, **said.headers}, media_type="application/json"
-    )
+    told = {name: value for name, value in {**headers, **said.headers}.items() if value}
+    return Response(said.body, status_code=said.status, headers=told, media_type="application/json")
+
+
+def documented(
+    dialect: str, codes: Sequence[str], scope: str | None = None, messages: dict[str, str] | None = None
+) -> dict[int, ResponseSpec]:
+    """What refusals.documented says of these codes, as this dialect says them: its statuses, its bodies."""
+    found: dict[int, list[Shown]] = {}
+    for name in ("omnimod", "openai") if dialect == SHARED else (dialect,):
+        for code in dict.fromkeys(codes):
+            status, message = refusals.ERRORS[code][0], refusals.message_of(code, scope, messages or {})
+            said = DIALECTS[name](Fault(code, message, status, refusals.REQUEST_ID, refusal=_EXAMPLES.get(code)))
+            title = f"{name} {code}" if dialect == SHARED else code
+            found.setdefault(said.status, []).append(Shown(id=title, summary=title, value=said.body))
+    return {
+        status: ResponseSpec(
+            data_container=BODIES[dialect],
+            description=refusals.REASON[status],
+            generate_examples=False,
+            examples=[*examples],
+        )
+        for status, examples in sorted(found.items())
+    }
 
 
 SHARED = "shared"
@@ -64,6 +69,28 @@ _PATHS = (
     ("/v1alpha1/", "perspective"),
     ("/v1/", SHARED),
 )
+
+
+_EXAMPLES: dict[str, Refusal] = {
+    "QUOTA_EXCEEDED": QuotaExceeded("free", 100, 100, retry_after_s=864_000),
+    "RATE_LIMITED": RateLimited(retry_after_s=18, limit=60, reset_s=18),
+}
+"""What an error of the document carries, where a dialect tells it."""
+
+
+class OmniModError(msgspec.Struct, frozen=True):
+    detail: str | dict[str, Any]
+
+
+class OpenAIFault(msgspec.Struct, frozen=True):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIError(msgspec.Struct, frozen=True):
+    error: OpenAIFault
 
 
 def _omnimod(fault: Fault) -> Said:
@@ -105,20 +132,18 @@ def _openai(fault: Fault) -> Said:
     )
 
 
-def _azure(fault: Fault) -> Said:
-    """C.3."""
-    code = "InvalidRequestBody"
-    return Said(fault.status, {"error": {"code": code, "message": fault.message}}, {"x-ms-error-code": code})
-
-
-def _perspective(fault: Fault) -> Said:
-    """C.2."""
-    return Said(fault.status, {"error": {"code": fault.status, "message": fault.message, "status": "INVALID_ARGUMENT"}})
-
-
 DIALECTS: dict[str, Callable[[Fault], Said]] = {
     "omnimod": _omnimod,
     "openai": _openai,
-    "azure": _azure,
-    "perspective": _perspective,
+    "azure": azure_errors.say,
+    "perspective": perspective_errors.say,
 }
+
+BODIES: dict[str, Any] = {
+    SHARED: OmniModError | OpenAIError,
+    "omnimod": OmniModError,
+    "openai": OpenAIError,
+    "azure": azure_errors.AzureError,
+    "perspective": perspective_errors.PerspectiveError,
+}
+"""The type of each one's error body, for the document."""

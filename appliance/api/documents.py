@@ -21,7 +21,7 @@ from litestar.openapi.spec import (
     Schema,
 )
 
-from appliance.api import refusals, shapes
+from appliance.api import dialects, refusals, shapes
 from appliance.api.auth import recognised
 from appliance.api.refusals import Shown
 from appliance.api.shapes import Field
@@ -97,7 +97,10 @@ def operation(entry: Entry) -> dict[str, Any]:
     scope = f" Scope: `{wanted}`." if wanted else ""
     responses = {answer.status: _response(answer) for answer in (entry.answer, *entry.also)}
     messages = {**(_JSON_ONLY if entry.is_json_only or entry.body else {}), **entry.messages}
-    responses |= refusals.documented(_codes(entry), wanted, messages)
+    if entry.dialect is None:
+        responses |= refusals.documented(_codes(entry), wanted, messages)
+    else:
+        responses |= dialects.documented(entry.dialect, _codes(entry), wanted, messages)
     return {
         "guards": [] if entry.is_open else [recognised],
         "opt": {"scope": entry.scope, "credentials": entry.credentials, "dialect": entry.dialect},

@@ -56,12 +56,15 @@ ERRORS = {
 }
 """Code → status and an example of its message."""
 
+REQUEST_ID = "req_0b6f1c1e-8f5e-4f0e-9a51-3a52f2a8c7d0"
+"""Of the examples."""
+
 KEYED = ("UNAUTHORIZED", "FORBIDDEN", "ACCOUNT_TERMINATED", "RATE_LIMITED", "INTERNAL_ERROR", "SERVICE_UNAVAILABLE")
 """What any route with a key may answer."""
 IDEMPOTENT = ("INVALID_REQUEST", "CONFLICT", "IDEMPOTENCY_KEY_REUSED")
 """What a route that takes an Idempotency-Key may answer besides."""
 
-_REASON = {
+REASON = {
     400: "The request is not valid.",
     401: "The key is missing, malformed, unknown, revoked or expired.",
     402: "The account's balance is used up, and submissions are charged.",
@@ -88,9 +91,9 @@ def documented(
     return {
         status: ResponseSpec(
             data_container=ErrorBody,
-            description=_REASON[status],
+            description=REASON[status],
             generate_examples=False,
-            examples=[_example(code, _message(code, scope, messages or {})) for code in found],
+            examples=[_example(code, message_of(code, scope, messages or {})) for code in found],
         )
         for status, found in sorted(by_status.items())
     }
@@ -101,7 +104,7 @@ def components() -> dict[str, OpenAPIResponse | Reference]:
     body = Reference("#/components/schemas/ErrorBody")
     return {
         code: OpenAPIResponse(
-            description=_REASON[status],
+            description=REASON[status],
             content={"application/json": OpenAPIMediaType(schema=body, examples={code: _example(code, message)})},
         )
         for code, (status, message) in ERRORS.items()
@@ -113,12 +116,12 @@ def _example(code: str, message: str) -> Shown:
         "error": code,
         "message": message,
         "statusCode": ERRORS[code][0],
-        "request_id": "req_0b6f1c1e-8f5e-4f0e-9a51-3a52f2a8c7d0",
+        "request_id": REQUEST_ID,
     }
     return Shown(id=code, summary=code, value=value)
 
 
-def _message(code: str, scope: str | None, messages: dict[str, str]) -> str:
+def message_of(code: str, scope: str | None, messages: dict[str, str]) -> str:
     if code == "FORBIDDEN" and scope:
         return f"Missing required scope: {scope}"
     return messages.get(code, ERRORS[code][1])
