@@ -13,7 +13,7 @@ from appliance.accounts.keys import Caller
 from appliance.errors import Failure, Unavailable
 from appliance.house import House
 from appliance.inference.client import Models
-from appliance.inference.wire import ReadRequest
+from appliance.inference.wire import Answer, ReadRequest
 from appliance.moderations import decision, events
 from appliance.moderations.verdict import Ask, Verdict
 from appliance.policies import rows as policies
@@ -62,6 +62,23 @@ class Moderator:
         """In order; all or none."""
         return [await self.moderate(caller, ask, request_id) for ask in asks]
 
+    async def analyze_all(self, org_id: str, texts: Sequence[str], spoken: str, *, needs_heads: bool) -> list[Analysis]:
+        """What the rules and, asked once for all of them, the heads say of each part of a text that was moderated: no
+        decision, no event. Raises Unavailable when the heads are needed and do not answer."""
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(
+            self._threads, lambda: [self._engine.analyze(org_id, text, spoken) for text in texts]
+        )
+        if not needs_heads:
+            return found
+        try:
+            answers = await loop.run_in_executor(
+                self._threads, self._models.read, ReadRequest(list(texts), [HEADS_MODEL])
+            )
+        except Failure as error:
+            raise Unavailable(error.message, retry_after_s=5) from error
+        return [_joined(one, answer[HEADS_MODEL]) for one, answer in zip(found, answers, strict=True)]
+
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._models.close()
@@ -81,16 +98,20 @@ class Moderator:
         asked = ReadRequest([ask.text], [HEADS_MODEL])
         try:
             [answers] = await loop.run_in_executor(self._threads, self._models.read, asked)
-            answer = answers[HEADS_MODEL]
-            if answer.problem is not None:
-                raise Unavailable(answer.problem.message)
+            return _joined(found, answers[HEADS_MODEL])
         except (Failure, Unavailable) as error:
             if ask.needs_heads:
                 raise Unavailable(error.message, retry_after_s=5) from error
             return found
-        heads = {name: Result(answer.scores[name]) for name in HEADS if name in answer.scores}
-        return Analysis(found.language, {**found.results, **heads}, answer.scores)
 
     def _hash(self, text: str, version: Version) -> str:
         said = unicodedata.normalize("NFKC", text).encode("utf-8", "surrogatepass") + version.id.encode()
         return "sha256:" + hmac.new(self._house.pepper, said, hashlib.sha256).hexdigest()
+
+
+def _joined(found: Analysis, answer: Answer) -> Analysis:
+    """The rules' results and the heads' together. Raises Unavailable when these could not answer."""
+    if answer.problem is not None:
+        raise Unavailable(answer.problem.message, retry_after_s=5)
+    heads = {name: Result(answer.scores[name]) for name in HEADS if name in answer.scores}
+    return Analysis(found.language, {**found.results, **heads}, answer.scores)
