@@ -22,6 +22,7 @@ COMMANDS = {
     "models": ("appliance.commands.models:models", "List, fetch, verify, import and remove models."),
     "categories": ("appliance.commands.categories:categories", "What is screened, and what answers it."),
     "blocklist": ("appliance.commands.blocklist:blocklist", "Terms that end a prompt."),
+    "steps": ("appliance.commands.steps:steps", "Analyzers asked of prompts after the blocklist."),
     "webhooks": ("appliance.commands.webhooks:webhooks", "Endpoints, deliveries, secrets."),
     "prompts": ("appliance.commands.prompts:prompts", "The words of the built-in questions, and their versions."),
     "organisations": ("appliance.commands.organisations:organisations", "The tenants: limits, plans, bans."),

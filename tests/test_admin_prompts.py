@@ -29,7 +29,7 @@ from appliance.media.decoders import Decoders
 from appliance.outbound import Outbound
 from appliance.prompts import CATEGORY_OF
 from appliance.settings import Inference, Media, Settings
-from appliance.text.lexicons import Lexicons
+from appliance.text.engine import Engine
 from appliance.work.hands import Hands
 from appliance.work.runner import Runner
 from tests import judges
@@ -216,7 +216,7 @@ def judging(yes: Process, settings: Settings, client_with: ClientWith, _migrated
 def worker(judging: Desk) -> Iterator[tuple[Runner, Overheard]]:
     models = Overheard(judging.settings.inference_socket)
     decoders = Decoders(judging.settings)
-    hands = Hands(judging.house, models, decoders, Outbound(), Lexicons(judging.house))
+    hands = Hands(judging.house, models, decoders, Outbound(), Engine(judging.house))
     yield Runner(hands, lambda follow, kind: None), models
     decoders.close()
     models.close()

@@ -28,7 +28,7 @@ from appliance.jobs.job import ChildKind, Status
 from appliance.media.decoders import Decoders
 from appliance.outbound import Outbound
 from appliance.settings import Inference, Settings
-from appliance.text.lexicons import Lexicons
+from appliance.text.engine import Engine
 from appliance.work.hands import Hands
 from appliance.work.runner import Runner
 from tests import judges
@@ -63,7 +63,7 @@ class Box:
             Models(settings.inference_socket, 20.0),
             Decoders(settings),
             Outbound(),
-            Lexicons(house),
+            Engine(house),
         )
         self.runner = Runner(self.hands, lambda follow, kind: None)
         self.send("put", CONFIG, json=NOTHING_BUILT_IN)

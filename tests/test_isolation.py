@@ -103,6 +103,8 @@ WALK: dict[str, Try] = {
     ),
     "post /api/v1/me/custom-categories/{category_id}/try": Try(404, body={"image_url": "http://127.0.0.1/a.png"}),
     "get /api/v1/me/default-categories": Try(200),
+    "get /api/v1/me/prompt-steps": Try(200),
+    "put /api/v1/me/prompt-steps": Try(200, body={"steps": {"spam": 0.9}}),
     "get /api/v1/billing/balance": Try(200),
     "get /api/v1/billing/records": Try(200),
     "get /api/v1/billing/payment-methods": Try(200),

@@ -29,7 +29,7 @@ from appliance.media.decoders import Decoders
 from appliance.outbound import Outbound
 from appliance.settings import Retention, load
 from appliance.tasks import Lanes
-from appliance.text.lexicons import Lexicons
+from appliance.text.engine import Engine
 from appliance.work import retention
 from appliance.work.hands import Hands
 from appliance.work.retention import DAY_MS
@@ -329,7 +329,7 @@ def test_a_file_of_a_job_that_closes_at_once_is_not_kept(house: House, alice: Pe
 def sweep(house: House) -> Iterator[Sweep]:
     models, decoders = Models(house.settings.inference_socket, 1.0), Decoders(house.settings)
     lanes = Lanes(house.settings)
-    yield Sweep(Runner(Hands(house, models, decoders, Outbound([]), Lexicons(house)), lanes.follow), lanes)
+    yield Sweep(Runner(Hands(house, models, decoders, Outbound([]), Engine(house)), lanes.follow), lanes)
     lanes.close()
     decoders.close()
     models.close()

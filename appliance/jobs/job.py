@@ -59,6 +59,9 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     prompts: dict[str, int] = {}
     """Built-in check → version of the administrator's question; one that is not here is asked the file's."""
 
+    steps: dict[str, float] = {}
+    """Analyzer → threshold: the additional steps of a prompt."""
+
     @property
     def own(self) -> list[str]:
         """The custom categories that are asked, by slug."""

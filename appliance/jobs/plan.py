@@ -19,13 +19,18 @@ class Asked(msgspec.Struct, frozen=True):
     subject: str = ""
 
 
-def plan(checks_off: Mapping[str, bool], custom: Iterable[CustomCategory], prompts: Mapping[str, int]) -> Plan:
+def plan(
+    checks_off: Mapping[str, bool],
+    custom: Iterable[CustomCategory],
+    prompts: Mapping[str, int],
+    steps: Mapping[str, float],
+) -> Plan:
     """The questions for a job submitted now: every check that is not off and the custom categories given, each in the
     version that stands."""
     checks = [check for check in CHECKS if checks_off.get(check, True)]
     versions = {check: version for check, version in prompts.items() if check in checks}
     own = {category.slug: category.version for category in custom}
-    return Plan(checks=checks, versions=own, prompts=versions)
+    return Plan(checks=checks, versions=own, prompts=versions, steps=dict(steps) if "text" in checks else {})
 
 
 def visual(plan: Plan) -> list[str]:

@@ -18,6 +18,7 @@ class _Ground(msgspec.Struct, frozen=True):
 
     status: str
     checks_off: dict[str, bool]
+    steps: dict[str, float]
     has_custom: bool
     open_jobs: int
     terms: Terms
@@ -38,7 +39,8 @@ def submit(conn: Connection, house: House, org_id: str, key_id: str | None, subm
         charges.check(conn, house.settings, ground.terms, org_id, now)
     job_id = clock.new_id()
     own = custom.asked(conn, org_id, submission.kind.wire) if ground.has_custom else []
-    questions = plan.plan(ground.checks_off, own, prompts.now(conn))
+    steps = ground.steps if submission.kind is JobKind.PROMPT else {}
+    questions = plan.plan(ground.checks_off, own, prompts.now(conn), steps)
     asked = plan.children(submission.kind, questions)
     total = 0 if submission.kind is JobKind.VIDEO else len(asked)
     agreed = charges.agreed(ground.terms, submission.kind.wire)
@@ -54,7 +56,7 @@ def _ground(conn: Connection, org_id: str) -> _Ground:
     """In one statement: a submission pays for each."""
     row = conn.execute(
         f"""
-        SELECT organisation.status, organisation.checks_off,
+        SELECT organisation.status, organisation.checks_off, organisation.prompt_steps,
             EXISTS (SELECT 1 FROM custom_category WHERE org_id = :id AND enabled) AS has_custom,
             (SELECT open_jobs FROM backlog) AS open_jobs,
             {plans.OWN_OR_PLAN}
@@ -67,6 +69,7 @@ def _ground(conn: Connection, org_id: str) -> _Ground:
     return _Ground(
         row["status"],
         msgspec.json.decode(row["checks_off"]),
+        msgspec.json.decode(row["prompt_steps"]) if row["prompt_steps"] != "{}" else {},
         bool(row["has_custom"]),
         row["open_jobs"],
         plans.terms_in(row),

@@ -93,5 +93,15 @@ def m013_events(db: sqlite_utils.Database) -> None:
 
 
 @migrations()
+def m015_moderations(db: sqlite_utils.Database) -> None:
+    _run(db, "015_moderations.sql")
+
+
+@migrations()
+def m016_steps(db: sqlite_utils.Database) -> None:
+    _run(db, "016_steps.sql")
+
+
+@migrations()
 def m019_evaluations(db: sqlite_utils.Database) -> None:
     _run(db, "019_evaluations.sql")

@@ -27,6 +27,8 @@ JUDGE = "semantic"
 """The language model's probability that the text is prohibited."""
 ANALYZERS = (*RULES, *HEADS, JUDGE)
 """Every analyzer. The order is that of stored scores: new ones are added at the end only."""
+STEPS = tuple(name for name in (*RULES, *HEADS) if name != "blocklist")
+"""What an organisation may switch on in the prompt pipeline, which begins with the blocklist and ends with the judge."""
 
 SEVERITIES = ("none", "low", "medium", "high", "critical")
 
@@ -65,6 +67,13 @@ def severity(score: float) -> str:
 def pack(results: Mapping[str, Result]) -> bytes:
     """The scores as an event keeps them: float32 in the order of ANALYZERS, NaN for what was not asked."""
     return _PACKED.pack(*(results[name].score if name in results else float("nan") for name in ANALYZERS))
+
+
+def unpack(scores: bytes) -> dict[str, float]:
+    """Analyzer → score, of those that were asked; to six decimals, which is what a float32 holds of a number below 1.
+    An event of before an analyzer was added holds fewer."""
+    found = struct.unpack(f"<{len(scores) // 4}f", scores)
+    return {name: round(score, 6) for name, score in zip(ANALYZERS, found, strict=False) if score == score}
 
 
 _PACKED = struct.Struct(f"<{len(ANALYZERS)}f")

@@ -6,7 +6,7 @@ from appliance.house import House
 from appliance.inference.client import Models
 from appliance.media.decoders import Decoders
 from appliance.outbound import Outbound
-from appliance.text.lexicons import Lexicons
+from appliance.text.engine import Engine
 
 
 class Hands(msgspec.Struct, frozen=True):
@@ -14,4 +14,4 @@ class Hands(msgspec.Struct, frozen=True):
     models: Models
     decoders: Decoders
     outbound: Outbound
-    lexicons: Lexicons
+    engine: Engine

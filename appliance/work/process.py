@@ -19,7 +19,7 @@ from appliance.outbound import Outbound
 from appliance.settings import Settings
 from appliance.tasks import Lanes
 from appliance.text import language
-from appliance.text.lexicons import Lexicons
+from appliance.text.engine import Engine
 from appliance.webhooks import deliver, deliveries
 from appliance.work import retention
 from appliance.work.hands import Hands
@@ -48,7 +48,7 @@ def main(settings: Settings) -> int:
             Models(settings.inference_socket, settings.inference.deadline_s),
             Decoders(settings),
             Outbound(settings.media.allowed_private_cidrs),
-            Lexicons(house),
+            Engine(house),
         )
         stop = threading.Event()
 
@@ -88,7 +88,7 @@ def _run(hands: Hands, settings: Settings, stop: threading.Event) -> None:
     lanes = Lanes(settings, on_job=runner.work, on_delivery=send)
     # both read files once: eight threads that did so for their first prompts together took seven seconds
     language.detect("read the language model before the first prompt")
-    hands.lexicons.match("", "and build the blocklist")
+    hands.engine.lexicons.match("", "and build the blocklist")
     sweep = Sweep(runner, lanes)
     sweep.begin()
     prompts = max(2, settings.worker.threads // 2)

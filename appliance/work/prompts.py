@@ -1,12 +1,13 @@
-"""A prompt's child: the blocklist, which ends it when a term matches, then the text heads and, where one is named, the
-text judge (seed 001). The text itself goes into no finding."""
+"""A prompt's child: the blocklist, which ends it when a term matches, then the steps that the organisation has switched
+on, then the text heads and, where one is named, the text judge (seeds 000 and 001). The text itself goes into no
+finding."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from appliance.accounts import custom
-from appliance.categories import Category
+from appliance.categories import Category, Source
 from appliance.errors import MediaUnreachable, ModelUnavailable
 from appliance.inference.wire import Answer, Question, ReadRequest
 from appliance.jobs import rows, scoring
@@ -14,10 +15,14 @@ from appliance.jobs.job import Finding, Score
 from appliance.jobs.plan import CUSTOM
 from appliance.jobs.rows import JobRow
 from appliance.text import language
+from appliance.text.analysis import HEADS
+from appliance.text.normalize import undisguised
 from appliance.work import looking
 from appliance.work.hands import Hands
 
 BLOCKLISTED = "The text contained a blacklisted keyword."
+STEPPED = "The prompt was rejected by the check: {}."
+"""With the analyzer's name: an additional step that the organisation switched on."""
 
 REASONS = {
     "sexual/minors": "The prompt appears to sexualise minors.",
@@ -31,6 +36,10 @@ REASONS = {
     "toxicity": "The prompt appears to be abusive.",
 }
 """In the order in which a head's label is named when several stand equally high."""
+
+_HEADS_MODEL = "text-heads"
+_RULES = "engine"
+"""Stands where a score names its model, when rules and no model gave it."""
 
 _JUDGELESS = (
     "a custom category for prompts needs a text judge: run customhouse models list, fetch one with the task "
@@ -47,19 +56,24 @@ def moderate(hands: Hands, job: JobRow) -> Finding:
     text = submitted.text
     spoken = language.detect(text).code
     is_screened = "text" in job.plan.checks
-    match = hands.lexicons.match(job.org_id, text) if is_screened else None
+    match = hands.engine.lexicons.match(job.org_id, text) if is_screened else None
     if match is not None:
         return Finding({"text": True}, is_prohibited=True, reason=BLOCKLISTED, term=match.term, language=spoken)
+    ruled = by_rules(hands, job, text) if is_screened else []
+    if rejecting := [score for score in ruled if score.is_over]:
+        reason = STEPPED.format(rejecting[0].label)
+        return Finding({"text": True}, ruled, is_prohibited=True, reason=reason, language=spoken)
     categories = looking.subjects(hands.house, job)
     category = categories["text"]
     own = {CUSTOM + slug: categories[CUSTOM + slug] for slug in job.plan.own}
     judge = hands.house.settings.inference.text_judge
     if own and not judge:
         raise ModelUnavailable(_JUDGELESS, permanent=True)
+    sources = [*category.classifiers("text"), *by_heads(job)] if is_screened else []
     [answers] = hands.models.read(
         ReadRequest(
-            [text],
-            list(dict.fromkeys(source.model for source in category.classifiers("text"))) if is_screened else [],
+            [undisguised(text)],  # as the heads learnt to read
+            list(dict.fromkeys(source.model for source in sources)),
             judge or None,
             category.question if judge and is_screened else None,
             category.judge_threshold,
@@ -68,13 +82,38 @@ def moderate(hands: Hands, job: JobRow) -> Finding:
     )
     found = [_own(subject, one, judge, answers) for subject, one in own.items()]
     if is_screened:
-        found.insert(0, decide(category, judge, answers, spoken))
+        screened = decide(category, judge, answers, spoken, by_heads(job))
+        found.insert(0, msgspec.structs.replace(screened, scores=[*ruled, *screened.scores]))
     spent = looking.spent([answers])
     return msgspec.structs.replace(looking.join(found), language=spoken, detail=_details(answers), spent_ms=spent)
 
 
-def decide(category: Category, judge: str, answers: Mapping[str, Answer], spoken: str) -> Finding:
-    """Any source at its threshold prohibits; the reason is the judge's own words, or the head that stands highest.
+def by_rules(hands: Hands, job: JobRow, text: str) -> list[Score]:
+    """What the rules among the job's steps say. Raises ModelUnavailable when there is no such rule any more: never a
+    silent allow."""
+    steps = {name: limit for name, limit in job.plan.steps.items() if name not in HEADS}
+    results = hands.engine.analyze(job.org_id, text).results if steps else {}
+    if missing := [name for name in steps if name not in results]:
+        raise ModelUnavailable(f"no analyzer {missing[0]!r} is installed that this prompt's steps ask", permanent=True)
+    return [
+        Score("text", _RULES, name, round(results[name].score, 6), limit, device="cpu") for name, limit in steps.items()
+    ]
+
+
+def by_heads(job: JobRow) -> list[Source]:
+    """The heads among the job's steps."""
+    return [
+        Source(step="text", model=_HEADS_MODEL, label=name, threshold=limit)
+        for name, limit in job.plan.steps.items()
+        if name in HEADS
+    ]
+
+
+def decide(
+    category: Category, judge: str, answers: Mapping[str, Answer], spoken: str, steps: Sequence[Source] = ()
+) -> Finding:
+    """Any source at its threshold prohibits; the reason is the judge's own words, or the head that stands highest, or
+    the step that nothing else agrees with.
 
     Raises Failure when a model that had to answer did not: never a silent allow.
     """
@@ -91,6 +130,10 @@ def decide(category: Category, judge: str, answers: Mapping[str, Answer], spoken
     reason = next((answers[score.model].reason for score in over if answers[score.model].reason), None)
     if over and reason is None:
         reason = _named(answers[over[0].model].scores)
+    stepped = [scoring.score("text", source, answers) for source in steps]
+    if not over and (rejecting := [score for score in stepped if score.is_over]):
+        over, reason = rejecting, STEPPED.format(rejecting[0].label)
+    scores += stepped
     return Finding(
         {"text": bool(over)},
         scores,
