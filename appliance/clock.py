@@ -32,3 +32,10 @@ def new_ulid() -> str:
     """26 characters of Crockford's base 32: the millisecond, then 80 random bits, so that ids sort by time."""
     value = (now_ms() << 80) | int.from_bytes(os.urandom(10))
     return "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def of_ulid(ulid: str) -> int:
+    """The millisecond that a ULID begins with. Raises ValueError."""
+    if len(ulid) != 26 or not set(ulid) <= set(_CROCKFORD):
+        raise ValueError("not a ULID")
+    return sum(_CROCKFORD.index(letter) << 5 * place for place, letter in enumerate(reversed(ulid))) >> 80

@@ -20,6 +20,8 @@ STANDARD = "standard"
 HIGHEST_PRICE_MICROS = 1_000_000_000_000
 """A million dollars: a price above it is a slip of the keyboard."""
 
+HIGHEST_QUOTA = 1_000_000_000_000
+
 OWN_OR_PLAN = """
     organisation.plan AS plan,
     ifnull(organisation.requests_per_minute, plan.requests_per_minute) AS requests_per_minute,
@@ -59,6 +61,8 @@ class Plan(msgspec.Struct, frozen=True):
     image_micros: int = 0
     video_micros: int = 0
     gpu_second_micros: int = 0
+    monthly_request_quota: int | None = None
+    """Synchronous requests a month, in UTC; None = as many as are sent."""
     stripe_price: str | None = None
     is_hidden: bool = False
     """Not offered to subscribe to; who is on it stays on it."""
@@ -77,6 +81,7 @@ class Changes(msgspec.Struct, frozen=True):
     image_micros: int | msgspec.UnsetType = msgspec.UNSET
     video_micros: int | msgspec.UnsetType = msgspec.UNSET
     gpu_second_micros: int | msgspec.UnsetType = msgspec.UNSET
+    monthly_request_quota: int | msgspec.UnsetType | None = msgspec.UNSET
     stripe_price: str | msgspec.UnsetType | None = msgspec.UNSET
     is_hidden: bool | msgspec.UnsetType = msgspec.UNSET
 
@@ -151,9 +156,10 @@ def create(conn: Connection, slug: str, name: str, changes: Changes, *, actor: s
     conn.execute(
         """
         INSERT INTO plan (slug, name, requests_per_minute, burst_per_second, charge_method, prompt_micros, image_micros,
-            video_micros, gpu_second_micros, stripe_price, is_hidden, created_at, updated_at)
+            video_micros, gpu_second_micros, monthly_request_quota, stripe_price, is_hidden, created_at, updated_at)
         VALUES (:slug, :name, :requests_per_minute, :burst_per_second, :charge_method, :prompt_micros, :image_micros,
-            :video_micros, :gpu_second_micros, :stripe_price, :is_hidden, :created_at, :updated_at)
+            :video_micros, :gpu_second_micros, :monthly_request_quota, :stripe_price, :is_hidden, :created_at,
+            :updated_at)
         """,
         _bound(made),
     )
@@ -181,8 +187,9 @@ def change(conn: Connection, slug: str, changes: Changes, *, actor: str, reason:
         UPDATE plan
         SET name = :name, requests_per_minute = :requests_per_minute, burst_per_second = :burst_per_second,
             charge_method = :charge_method, prompt_micros = :prompt_micros, image_micros = :image_micros,
-            video_micros = :video_micros, gpu_second_micros = :gpu_second_micros, stripe_price = :stripe_price,
-            is_hidden = :is_hidden, updated_at = :updated_at
+            video_micros = :video_micros, gpu_second_micros = :gpu_second_micros,
+            monthly_request_quota = :monthly_request_quota, stripe_price = :stripe_price, is_hidden = :is_hidden,
+            updated_at = :updated_at
         WHERE slug = :slug
         """,
         _bound(after),
@@ -215,6 +222,8 @@ def _check(plan: Plan) -> None:
         value = cast("int | None", getattr(plan, name))
         if value is not None and not least <= value <= 1_000_000:
             raise _refused(name, f"is {least} to 1,000,000, or null for what the settings say")
+    if plan.monthly_request_quota is not None and not 0 <= plan.monthly_request_quota <= HIGHEST_QUOTA:
+        raise _refused("monthly_request_quota", f"is 0 to {HIGHEST_QUOTA:,}, or null for as many as are sent")
     for name in _PRICES:
         if not 0 <= cast("int", getattr(plan, name)) <= HIGHEST_PRICE_MICROS:
             raise _refused(name, "is not negative, and at most a million dollars")

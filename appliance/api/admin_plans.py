@@ -31,6 +31,7 @@ class PlanBody(msgspec.Struct, frozen=True):
     image_usd: float
     video_usd: float
     gpu_second_usd: float
+    monthly_request_quota: int | None
     stripe_price: str | None
     is_hidden: bool
     created_at: Moment
@@ -51,6 +52,7 @@ _PLAN: dict[str, Any] = {
     "image_usd": 0.002,
     "video_usd": 0.02,
     "gpu_second_usd": 0.0,
+    "monthly_request_quota": 100000,
     "stripe_price": None,
     "is_hidden": False,
     "created_at": "2026-05-19T12:00:00.000Z",
@@ -72,6 +74,14 @@ _SETTABLE = (
     Field("image_usd", "Price of an image under per_job.", kind=_NUMBER, least=0, most=1e9),
     Field("video_usd", "Price of a video under per_job.", kind=_NUMBER, least=0, most=1e9),
     Field("gpu_second_usd", "Price of a GPU second under gpu_time.", kind=_NUMBER, least=0, most=1e9),
+    Field(
+        "monthly_request_quota",
+        "Synchronous requests a month, in UTC. null: as many as are sent.",
+        kind=_INTEGER,
+        least=0,
+        most=plans.HIGHEST_QUOTA,
+        is_nullable=True,
+    ),
     Field(
         "stripe_price",
         "What a subscription to it is sold as at Stripe.",
@@ -194,9 +204,11 @@ ROUTES = [list_plans, create_plan, get_plan, change_plan, remove_plan]
 
 
 def _changes(given: dict[str, Any]) -> Changes:
-    """A null counts as left out, but for the limits and the price at Stripe. Raises InvalidRequest."""
+    """A null counts as left out, but for the limits, the quota and the price at Stripe. Raises InvalidRequest."""
     found: dict[str, Any] = {
-        name: admin.whole(given, name) for name in ("requests_per_minute", "burst_per_second") if name in given
+        name: admin.whole(given, name)
+        for name in ("requests_per_minute", "burst_per_second", "monthly_request_quota")
+        if name in given
     }
     if (name := admin.maybe_string(given, "name")) is not None:
         found["name"] = name
@@ -224,6 +236,7 @@ def _body(plan: Plan) -> PlanBody:
         requests_per_minute=plan.requests_per_minute,
         burst_per_second=plan.burst_per_second,
         charge_method=plan.charge_method.value,
+        monthly_request_quota=plan.monthly_request_quota,
         stripe_price=plan.stripe_price,
         is_hidden=plan.is_hidden,
         created_at=clock.rfc3339(plan.created_at),

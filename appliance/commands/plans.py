@@ -16,6 +16,8 @@ from appliance.house import House
 
 _NULL = "default"
 """Said for a limit: back to what the settings say."""
+_NONE = "none"
+_MEANS = {_NULL: "what the settings say", _NONE: "as many as are sent"}
 
 _OPTIONS = (
     click.option("--name", help="As people read it."),
@@ -26,6 +28,7 @@ _OPTIONS = (
     click.option("--image", metavar="USD", help="Price of an image under per_job."),
     click.option("--video", metavar="USD", help="Price of a video under per_job."),
     click.option("--gpu-second", metavar="USD", help="Price of a GPU second under gpu_time."),
+    click.option("--monthly-quota", metavar="N|none", help="Synchronous requests a month; none = no end."),
     click.option("--stripe-price", metavar="price_…|none", help="What a subscription to it is sold as at Stripe."),
     click.option("--hidden/--offered", "is_hidden", default=None, help="Whether it is offered to subscribe to."),
     click.option("--reason", required=True, help="Kept in the audit log."),
@@ -116,31 +119,33 @@ def _changes(
     image: str | None,
     video: str | None,
     gpu_second: str | None,
+    monthly_quota: str | None,
     stripe_price: str | None,
     is_hidden: bool | None,
 ) -> Changes:
     """Raises InvalidRequest."""
     return Changes(
         name=msgspec.UNSET if name is None else name,
-        requests_per_minute=_limit("--requests-per-minute", requests_per_minute),
-        burst_per_second=_limit("--burst-per-second", burst_per_second),
+        requests_per_minute=_limit("--requests-per-minute", requests_per_minute, _NULL),
+        burst_per_second=_limit("--burst-per-second", burst_per_second, _NULL),
         charge_method=msgspec.UNSET if charge is None else ChargeMethod(charge),
         prompt_micros=_price("--prompt", prompt),
         image_micros=_price("--image", image),
         video_micros=_price("--video", video),
         gpu_second_micros=_price("--gpu-second", gpu_second),
-        stripe_price=msgspec.UNSET if stripe_price is None else (None if stripe_price == "none" else stripe_price),
+        monthly_request_quota=_limit("--monthly-quota", monthly_quota, _NONE),
+        stripe_price=msgspec.UNSET if stripe_price is None else (None if stripe_price == _NONE else stripe_price),
         is_hidden=msgspec.UNSET if is_hidden is None else is_hidden,
     )
 
 
-def _limit(option: str, given: str | None) -> int | msgspec.UnsetType | None:
+def _limit(option: str, given: str | None, null: str) -> int | msgspec.UnsetType | None:
     if given is None:
         return msgspec.UNSET
-    if given == _NULL:
+    if given == null:
         return None
-    if not (given.isascii() and given.isdecimal() and len(given) <= 9):
-        raise InvalidRequest(f"{option} is a whole number, or {_NULL}: what the settings say")
+    if not (given.isascii() and given.isdecimal() and len(given) <= 12):
+        raise InvalidRequest(f"{option} is a whole number, or {null}: {_MEANS[null]}")
     return int(given)
 
 
@@ -149,8 +154,9 @@ def _price(option: str, given: str | None) -> int | msgspec.UnsetType:
 
 
 def _line(plan: Plan) -> str:
-    limits = f"{plan.requests_per_minute or 'default'}/min"
+    quota = "" if plan.monthly_request_quota is None else f" {plan.monthly_request_quota:,}/month"
+    limits = f"{plan.requests_per_minute or 'default'}/min{quota}"
     prices = (plan.prompt_micros, plan.image_micros, plan.video_micros, plan.gpu_second_micros)
     priced = " ".join(money.written(micros) for micros in prices)
     hidden = "  hidden" if plan.is_hidden else ""
-    return f"{plan.slug:<16} {plan.charge_method.value:<8}  {limits:<12}  {priced}  {plan.name}{hidden}"
+    return f"{plan.slug:<16} {plan.charge_method.value:<8}  {limits:<28}  {priced}  {plan.name}{hidden}"

@@ -1,4 +1,6 @@
-"""Policies and their versions as rows. An organisation without any gets the shipped default at its first decision."""
+"""Policies and their versions as they are read. An organisation without any gets the shipped default at its first
+decision. What is changed of them is change.py's.
+"""
 
 import functools
 import tomllib
@@ -8,7 +10,7 @@ import msgspec
 
 from appliance import clock
 from appliance.database import Connection, Row
-from appliance.errors import Misconfigured, PolicyNotFound
+from appliance.errors import InvalidRequest, Misconfigured, NotFound, PolicyNotFound
 from appliance.policies.version import Body, Version
 
 DEFAULT = "community-default"
@@ -21,6 +23,83 @@ _ACTIVE = """
 
 class _File(msgspec.Struct, frozen=True):
     name: str
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """A policy, and the version of it that is in force."""
+
+    id: str
+    org_id: str
+    slug: str
+    name: str
+    is_default: bool
+    active: int
+    created_at: int
+    updated_at: int
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A version as it was made."""
+
+    id: str
+    number: int
+    body: Body
+    made_by: str
+    reason: str | None
+    copied_from: int | None
+    created_at: int
+
+
+def every(conn: Connection, org_id: str) -> list[Policy]:
+    """The default first, then by slug."""
+    rows = conn.execute("SELECT * FROM policy WHERE org_id = :org ORDER BY is_default DESC, slug", {"org": org_id})
+    return [_policy(row) for row in rows]
+
+
+def find(conn: Connection, org_id: str, reference: str) -> Policy:
+    """By id or slug. Raises PolicyNotFound."""
+    row = conn.execute(
+        "SELECT * FROM policy WHERE org_id = :org AND (slug = :ref OR id = :ref)", {"org": org_id, "ref": reference}
+    ).fetchone()
+    if row is None:
+        raise PolicyNotFound
+    return _policy(row)
+
+
+def versions(conn: Connection, policy: Policy) -> list[Made]:
+    """The newest first."""
+    rows = conn.execute("SELECT * FROM policy_version WHERE policy_id = :id ORDER BY number DESC", {"id": policy.id})
+    return [_made(row) for row in rows]
+
+
+def made(conn: Connection, policy: Policy, number: int | None = None) -> Made:
+    """One version; without a number the one in force. Raises NotFound."""
+    wanted = policy.active if number is None else number
+    row = conn.execute(
+        "SELECT * FROM policy_version WHERE policy_id = :id AND number = :number", {"id": policy.id, "number": wanted}
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"The policy {policy.slug!r} has no version {wanted}; the newest is {_newest(conn, policy)}")
+    return _made(row)
+
+
+def version(conn: Connection, policy_id: str, version_id: str) -> Version:
+    """That an event names; without a body where it is not there any more."""
+    row = conn.execute(
+        """
+        SELECT policy_version.id, policy_version.policy_id, policy.slug, policy_version.number, policy_version.body
+        FROM policy_version JOIN policy ON policy.id = policy_version.policy_id
+        WHERE policy_version.id = :id
+        """,
+        {"id": version_id},
+    ).fetchone()
+    return Version(version_id, policy_id, "", 0, Body()) if row is None else _version(row)
+
+
+def _newest(conn: Connection, policy: Policy) -> int:
+    return int(
+        conn.execute("SELECT max(number) FROM policy_version WHERE policy_id = :id", {"id": policy.id}).fetchone()[0]
+    )
 
 
 def in_force(conn: Connection, org_id: str, reference: str | None) -> Version | None:
@@ -72,6 +151,20 @@ def begin(conn: Connection, org_id: str, folder: Path) -> None:
     )
 
 
+def templates(folder: Path) -> list[str]:
+    """The policies that are shipped, by slug."""
+    return sorted(path.stem for path in folder.glob("*.toml"))
+
+
+def template(folder: Path, slug: str) -> tuple[str, Body]:
+    """Its name and body. Raises InvalidRequest that lists those there are."""
+    known = templates(folder)
+    if slug not in known:
+        issue = f"is none of: {', '.join(known)}"
+        raise InvalidRequest(f"template {issue}", details=[{"field": "template", "issue": issue}])
+    return shipped(folder / f"{slug}.toml")
+
+
 def shipped(path: Path) -> tuple[str, Body]:
     """A policy file's name and body. Raises Misconfigured."""
     try:
@@ -91,3 +184,19 @@ def _body(text: str) -> Body:
 
 def _version(row: Row) -> Version:
     return Version(row["id"], row["policy_id"], row["slug"], row["number"], _body(row["body"]))
+
+
+def _policy(row: Row) -> Policy:
+    return msgspec.convert({**dict(row), "is_default": bool(row["is_default"])}, Policy)
+
+
+def _made(row: Row) -> Made:
+    return Made(
+        id=row["id"],
+        number=row["number"],
+        body=_body(row["body"]),
+        made_by=row["made_by"],
+        reason=row["reason"],
+        copied_from=row["copied_from"],
+        created_at=row["created_at"],
+    )
