@@ -103,5 +103,16 @@ def m016_steps(db: sqlite_utils.Database) -> None:
 
 
 @migrations()
+def m017_sampling(db: sqlite_utils.Database) -> None:
+    _run(db, "017_sampling.sql")
+
+
+@migrations()
+def m018_surfaces(db: sqlite_utils.Database) -> None:
+    _run(db, "018_perspective.sql")
+    _run(db, "018_azure.sql")
+
+
+@migrations()
 def m019_evaluations(db: sqlite_utils.Database) -> None:
     _run(db, "019_evaluations.sql")
