@@ -11,7 +11,7 @@ import ahocorasick
 import msgspec
 
 from appliance.text import normalize
-from appliance.text.normalize import View
+from appliance.text.view import View
 
 Kind = Literal["word", "substring", "regex"]
 Severity = Literal["low", "medium", "high", "critical"]

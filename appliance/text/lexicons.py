@@ -13,7 +13,7 @@ from appliance.errors import Misconfigured
 from appliance.house import House
 from appliance.text import keywords, normalize
 from appliance.text.blocklist import Blocklist, Entry, Hit, Kind, Match, Severity
-from appliance.text.normalize import View
+from appliance.text.view import View
 
 _KEPT = 256  # organisations whose lists stay built; the shared one, which may be large, is built once for all
 

@@ -4,7 +4,7 @@ import msgspec
 
 from appliance.text.blocklist import Hit
 from appliance.text.language import UNKNOWN, Language
-from appliance.text.normalize import View
+from appliance.text.view import View
 
 
 class Reading(msgspec.Struct, frozen=True):
