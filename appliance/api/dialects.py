@@ -11,7 +11,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.openapi.datastructures import ResponseSpec
 
-from appliance.api import auth, azure_errors, perspective_errors, refusals
+from appliance.api import auth, azure_errors, openai_errors, perspective_errors, refusals
 from appliance.api.fault import Fault, Said
 from appliance.api.refusals import Shown
 from appliance.errors import QuotaExceeded, RateLimited, Refusal
@@ -82,17 +82,6 @@ class OmniModError(msgspec.Struct, frozen=True):
     detail: str | dict[str, Any]
 
 
-class OpenAIFault(msgspec.Struct, frozen=True):
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class OpenAIError(msgspec.Struct, frozen=True):
-    error: OpenAIFault
-
-
 def _omnimod(fault: Fault) -> Said:
     """Seed 004 and B.2.3."""
     match fault.refusal:
@@ -124,25 +113,17 @@ def _omnimod(fault: Fault) -> Said:
     return Said(fault.status, {"detail": detail})
 
 
-def _openai(fault: Fault) -> Said:
-    """C.1."""
-    return Said(
-        fault.status,
-        {"error": {"message": fault.message, "type": "invalid_request_error", "param": None, "code": None}},
-    )
-
-
 DIALECTS: dict[str, Callable[[Fault], Said]] = {
     "omnimod": _omnimod,
-    "openai": _openai,
+    "openai": openai_errors.say,
     "azure": azure_errors.say,
     "perspective": perspective_errors.say,
 }
 
 BODIES: dict[str, Any] = {
-    SHARED: OmniModError | OpenAIError,
+    SHARED: OmniModError | openai_errors.OpenAIError,
     "omnimod": OmniModError,
-    "openai": OpenAIError,
+    "openai": openai_errors.OpenAIError,
     "azure": azure_errors.AzureError,
     "perspective": perspective_errors.PerspectiveError,
 }

@@ -186,6 +186,32 @@ async def raw_body(request: Request[Any, Any, Any], most_bytes: int = FIELD_BYTE
 
 
 @asynccontextmanager
+async def media_body(request: Request[Any, Any, Any], most_bytes: int, budget: Budget) -> AsyncGenerator[bytes]:
+    """The body as it came, where it is one picture: what is held counts. Raises PayloadTooLarge or Unavailable."""
+    held = _Held(budget)
+    try:
+        yield await _body(request, most_bytes, held)
+    finally:
+        held.give()
+
+
+@asynccontextmanager
+async def wide_json_object(
+    request: Request[Any, Any, Any], most_bytes: int, budget: Budget
+) -> AsyncGenerator[dict[str, Any]]:
+    """`json_object` of a body that may carry pictures: what is held counts, and a large one is read in a thread. Raises
+    Unavailable besides."""
+    held = _Held(budget)
+    try:
+        body = await _body(request, most_bytes, held)
+        if body and not _is_json(request.content_type[0]):
+            raise UnsupportedMedia("Send application/json")
+        yield _object(body) if len(body) <= FIELD_BYTES else await asyncio.to_thread(_object, body)
+    finally:
+        held.give()
+
+
+@asynccontextmanager
 async def long_json_object(
     request: Request[Any, Any, Any], most_bytes: int, budget: Budget
 ) -> AsyncGenerator[tuple[dict[str, Any], bytes]]:

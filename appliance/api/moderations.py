@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import msgspec
 from litestar import Request, Response, post
 
 from appliance.accounts.keys import Caller
-from appliance.api import auth, dialects, form, omnimod
+from appliance.api import auth, dialects, form, omnimod, openai
 from appliance.api.documents import Answer, Entry, Field, operation
-from appliance.errors import InvalidRequest
+from appliance.api.door import door
 
 AnyRequest = Request[Caller, Any, Any]
 
@@ -21,10 +20,10 @@ MODERATE = Entry(
         "OpenAI's; else with `policy`, `force_fresh`, `metadata` or `language` OmniMod's; else by the key: `omad_…` is "
         "OmniMod's, any other OpenAI's."
     ),
-    answer=Answer(200, omnimod.Body, "The decision."),
+    answer=Answer(200, omnimod.Body | openai.Moderation, "The decision, as the one or the other says it."),
     scope=("moderations:create", "moderate:prompt"),
     dialect=dialects.SHARED,
-    errors=("INVALID_REQUEST",),
+    errors=("INVALID_REQUEST", "POLICY_NOT_FOUND", "QUOTA_EXCEEDED"),
     fields=(Field("input", "The text.", is_required=True),),
     is_json_only=True,
 )
@@ -32,21 +31,12 @@ MODERATE = Entry(
 
 @post("/v1/moderations", status_code=200, **operation(MODERATE))
 async def create_moderation(request: AnyRequest) -> Response[Any]:
-    given = await _object(request)
-    request.scope["state"]["dialect"] = dialect = _whose(request, given)
-    if dialect == "omnimod":
-        return await omnimod.moderate(request, given)
-    raise InvalidRequest("OpenAI's moderations are not served yet")
+    async with form.wide_json_object(request, openai.BODY_BYTES, door(request).bodies) as given:
+        request.scope["state"]["dialect"] = dialect = _whose(request, given)
+        return await (omnimod if dialect == "omnimod" else openai).moderate(request, given)
 
 
 ROUTES = [create_moderation]
-
-
-async def _object(request: AnyRequest) -> dict[str, Any]:
-    try:
-        return await form.json_object(request)
-    except msgspec.DecodeError as error:
-        raise InvalidRequest("The body is not valid JSON") from error
 
 
 def _whose(request: AnyRequest, given: dict[str, Any]) -> str:
