@@ -1,0 +1,412 @@
+"""What the server answers. Members that a later server adds are passed over."""
+
+from typing import Any, Literal
+
+import msgspec
+
+JobType = Literal["prompt", "image", "video", "pre", "post"]
+JobStatus = Literal["queued", "processing", "completed", "failed"]
+Severity = Literal["none", "low", "medium", "high", "critical"]
+
+
+class _Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job stands. `is_prohibited` is None while it runs and when it failed: None is not "allowed"."""
+
+    status: JobStatus
+    is_prohibited: bool | None
+
+    @property
+    def is_closed(self) -> bool:
+        return self.status in ("completed", "failed")
+
+    @property
+    def is_allowed(self) -> bool:
+        """It was judged, and nothing was found."""
+        return self.is_prohibited is False
+
+
+# --- jobs ------------------------------------------------------------------------------------------------------------
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """A job that was accepted, and is on disk."""
+
+    job_id: str
+    status: str = "queued"
+
+
+class Job(_Verdict, frozen=True, kw_only=True):
+    job_id: str
+    type: JobType
+    categories: dict[str, Any]
+    """Category → whether it was found; `custom` holds your own, by slug."""
+    created_at: str
+    completed_at: str | None
+    reason: str | None = None
+    """Why it is prohibited, where that can be said in words."""
+    error_code: str | None = None
+    """Why it failed."""
+    custom_versions: dict[str, int] | None = None
+    """Which version of each custom category it was asked."""
+    api_key_id: str | None = None
+    api_key_name: str | None = None
+    batch_id: str | None = None
+    batch_key: str | None = None
+
+
+class ListedJob(_Verdict, frozen=True, kw_only=True):
+    job_id: str
+    type: JobType
+    created_at: str
+    completed_at: str | None
+    api_key_id: str | None = None
+    api_key_name: str | None = None
+    batch_id: str | None = None
+    batch_key: str | None = None
+
+
+class JobPage(msgspec.Struct, frozen=True):
+    jobs: list[ListedJob]
+    total: int
+    limit: int
+    offset: int
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a job is; the frame fields are there for videos only."""
+
+    job_id: str
+    status: JobStatus
+    progress: int
+    """0 to 100."""
+    detail: str | None = None
+    frames_completed: int | None = None
+    frame_count: int | None = None
+
+
+class SubmittedItem(msgspec.Struct, frozen=True):
+    key: str
+    job_id: str
+
+
+class SubmittedBatch(msgspec.Struct, frozen=True):
+    batch_id: str
+    items: list[SubmittedItem]
+    status: str = "processing"
+
+
+class BatchItem(_Verdict, frozen=True, kw_only=True):
+    key: str
+    job_id: str
+    categories: dict[str, Any]
+    completed_at: str | None
+    reason: str | None = None
+    error_code: str | None = None
+
+
+class BatchCounts(msgspec.Struct, frozen=True):
+    total: int
+    queued: int
+    processing: int
+    completed: int
+    failed: int
+    prohibited: int
+
+
+class Batch(msgspec.Struct, frozen=True):
+    batch_id: str
+    status: Literal["processing", "completed"]
+    counts: BatchCounts
+    items: list[BatchItem]
+    created_at: str
+    completed_at: str | None
+
+    @property
+    def is_closed(self) -> bool:
+        return self.status == "completed"
+
+
+# --- moderations -----------------------------------------------------------------------------------------------------
+
+
+class AnalyzerResult(msgspec.Struct, frozen=True):
+    analyzer: str
+    score: float
+    severity: Severity
+    flagged: bool
+    matched_tokens: list[str]
+    """Entries of the word lists, never the words around them."""
+
+
+class AppliedPolicy(msgspec.Struct, frozen=True):
+    id: str
+    version_id: str
+    version: int
+
+
+class Routing(msgspec.Struct, frozen=True):
+    mode: str
+    reason: str
+
+
+class Language(msgspec.Struct, frozen=True):
+    detected: str
+    confidence: float
+
+
+class ProviderUsage(msgspec.Struct, frozen=True):
+    text_llm_credits: int
+
+
+class Cache(msgspec.Struct, frozen=True):
+    status: Literal["hit", "miss"]
+    content_hash: str
+
+
+class Moderation(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision, made at once."""
+
+    id: str
+    request_id: str
+    decision: Literal["allow", "flag", "block"]
+    engine_action: Literal["allow", "warn", "review", "block"]
+    modality: str
+    severity: Severity
+    scores: dict[str, float]
+    analyzer_results: list[AnalyzerResult]
+    policy: AppliedPolicy
+    provider: str
+    provider_version: str
+    provider_status: str
+    """complete, degraded or failed_closed."""
+    degraded_reason: str | None
+    routing: Routing
+    language: Language
+    provider_usage: ProviderUsage
+    processing_time_ms: float
+    created_at: str
+    cache: Cache
+
+    @property
+    def is_blocked(self) -> bool:
+        return self.decision == "block"
+
+    @property
+    def is_flagged(self) -> bool:
+        return self.decision == "flag"
+
+    @property
+    def is_allowed(self) -> bool:
+        return self.decision == "allow"
+
+
+# --- use -------------------------------------------------------------------------------------------------------------
+
+
+class Day(msgspec.Struct, frozen=True):
+    date: str
+    tokens: int
+    cost_usd: float
+    gpu_seconds: float
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """A month, in UTC."""
+
+    billing_period: str
+    total_tokens: int
+    total_cost_usd: float
+    total_gpu_seconds: float
+    total_jobs: int
+    passed_jobs: int
+    rejected_jobs: int
+    daily: list[Day]
+
+
+class Volume(msgspec.Struct, frozen=True):
+    ts: str
+    pre: int
+    post: int
+    prompt: int
+    image: int
+    video: int
+
+
+class Volumes(msgspec.Struct, frozen=True):
+    period: str
+    bucket: str
+    data: list[Volume]
+
+
+class Cost(msgspec.Struct, frozen=True):
+    ts: str
+    pre: float
+    post: float
+    prompt: float
+    image: float
+    video: float
+
+
+class Costs(msgspec.Struct, frozen=True):
+    period: str
+    bucket: str
+    data: list[Cost]
+
+
+class Rejections(msgspec.Struct, frozen=True):
+    period: str
+    categories: dict[str, Any]
+    """Category → how many; `custom` holds your own, by slug."""
+
+
+# --- the account -----------------------------------------------------------------------------------------------------
+
+
+class ModerationConfig(msgspec.Struct, frozen=True):
+    enabled_categories: dict[str, bool]
+    """Only those that are switched off."""
+    catalogue: dict[str, dict[str, str]]
+    """Every check: its label, description and icon."""
+
+
+class AnsweredBy(msgspec.Struct, frozen=True):
+    by: str
+    label: str = ""
+    model: str = ""
+    question: str = ""
+    threshold: float | None = None
+
+
+class DefaultCategory(msgspec.Struct, frozen=True):
+    slug: str
+    label: str
+    description: str
+    icon: str
+    enabled: bool
+    answered_by: list[AnsweredBy]
+
+
+class DefaultCategories(msgspec.Struct, frozen=True):
+    categories: list[DefaultCategory]
+    count: int
+
+
+class CustomCategory(msgspec.Struct, frozen=True):
+    category_id: str
+    name: str
+    slug: str
+    description: str
+    system_prompt: str
+    enabled: bool
+    applies_to: list[str]
+    version: int
+    created_at: str
+    updated_at: str
+
+
+class CustomCategories(msgspec.Struct, frozen=True):
+    categories: list[CustomCategory]
+    count: int
+    limit: int
+
+
+class CategoryVersion(msgspec.Struct, frozen=True):
+    category_id: str
+    version: int
+    change: str
+    at: str
+    name: str
+    slug: str
+    description: str
+    system_prompt: str
+    enabled: bool
+    applies_to: list[str]
+
+
+class CategoryVersions(msgspec.Struct, frozen=True):
+    versions: list[CategoryVersion]
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """A question, put to one example."""
+
+    is_prohibited: bool
+    score: float
+    threshold: float
+    model: str
+    digest: str
+    device: str
+    ms: float
+
+
+# --- webhooks --------------------------------------------------------------------------------------------------------
+
+
+class RegisteredWebhook(msgspec.Struct, frozen=True):
+    url: str
+    updated_at: str
+    secret: str | None = None
+    """Shown when the first address is registered."""
+
+
+class WebhookSecret(msgspec.Struct, frozen=True):
+    prefix: str
+    status: Literal["current", "previous"]
+    created_at: str | None
+    expires_at: str | None
+
+
+class WebhookSecrets(msgspec.Struct, frozen=True):
+    secrets: list[WebhookSecret]
+    tolerance_seconds: int
+    grace_hours: int
+
+
+class RevealedSecret(msgspec.Struct, frozen=True):
+    secret: str
+
+
+class JobNotice(_Verdict, frozen=True, kw_only=True):
+    """A delivery: a job ended. It may come twice; `delivery_id` is the same then."""
+
+    job_id: str
+    categories: dict[str, Any]
+    completed_at: str
+    delivery_id: str
+    type: str | None = None
+    reason: str | None = None
+    error_code: str | None = None
+
+
+class NoticedItem(_Verdict, frozen=True, kw_only=True):
+    key: str
+    job_id: str
+    categories: dict[str, Any]
+    completed_at: str
+    reason: str | None = None
+    error_code: str | None = None
+
+
+class BatchNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery: the last text of a batch has ended."""
+
+    batch_id: str
+    status: str
+    items: list[NoticedItem]
+    completed_at: str
+    delivery_id: str
+    type: Literal["text_batch"]
+
+
+# --- the machine -----------------------------------------------------------------------------------------------------
+
+
+class Health(msgspec.Struct, frozen=True):
+    status: str
+    version: str
+    database: str
+    queue: str
+    gpu: str
+    models: dict[str, str]
+    degraded: list[str] = []
+    """What is wrong, in sentences."""
