@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from appliance import __version__, clock
 from appliance.database import Connection
 from appliance.inference.wire import ModelState, Status
+from appliance.moderations import meters
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 """The library's own switch, set by server.py: several API processes add up in this folder."""
@@ -42,7 +43,7 @@ def text(conn: Connection, depths: dict[str, int], models: Status | None) -> byt
     if SHARED in os.environ:
         multiprocess.MultiProcessCollector(registry)
     registry.register(_Figures(conn, depths, models))
-    own = b"" if SHARED in os.environ else generate_latest(REGISTRY)
+    own = b"" if SHARED in os.environ else generate_latest(REGISTRY) + generate_latest(meters.REGISTRY)
     return own + generate_latest(registry)
 
 

@@ -1,16 +1,19 @@
-"""OmniMod's request and answer (seed 004, B.2.1), over the moderator."""
+"""OmniMod's answer (seed 004, B.2.1), over the moderator. POST /v1/moderations comes here through moderations.py, which
+shares the path with OpenAI; the alias is here."""
 
 from typing import Any
 
 import msgspec
-from litestar import Request, Response
+from litestar import Request, Response, post
 
 from appliance import clock
 from appliance.accounts.keys import Caller
+from appliance.api import form, idempotency, omnimod_request
+from appliance.api.documents import Answer, Entry, operation
 from appliance.api.door import door
 from appliance.api.front import request_id
-from appliance.errors import InvalidRequest
-from appliance.moderations.verdict import Ask, Verdict
+from appliance.database import Connection
+from appliance.moderations.verdict import Verdict
 from appliance.text.analysis import Result
 
 AnyRequest = Request[Caller, Any, Any]
@@ -73,30 +76,85 @@ class Body(msgspec.Struct, frozen=True):
     cache: CacheBody
 
 
+EXAMPLE: dict[str, Any] = {
+    "id": "mev_01KAJ6Z8Q4M3T9V5W2X7Y1B0CD",
+    "request_id": "req_3f6c2d1a-5b7e-4c8d-9a0b-000000000001",
+    "decision": "allow",
+    "engine_action": "allow",
+    "modality": "text",
+    "severity": "none",
+    "scores": {"profanity": 0.0, "spam": 0.03, "pattern_toxicity": 0.0, "url_evasion": 0.0, "language": 0.0},
+    "analyzer_results": [
+        {"analyzer": "spam", "score": 0.03, "severity": "none", "flagged": False, "matched_tokens": []}
+    ],
+    "policy": {
+        "id": "6d0f1a55-5a6e-4d0f-8a43-6f6f0d6f2b11",
+        "version_id": "0c0a8f3e-19f2-4f5c-9f0b-7f6f1a6f7d22",
+        "version": 3,
+    },
+    "provider": "omnimod-engine",
+    "provider_version": "omnimod-engine-v1",
+    "provider_status": "complete",
+    "degraded_reason": None,
+    "routing": {"mode": "rules_only", "reason": "rules_clear"},
+    "language": {"detected": "en", "confidence": 1.0},
+    "provider_usage": {"text_llm_credits": 0},
+    "processing_time_ms": 4.2,
+    "created_at": "2026-05-03T05:59:21.000Z",
+    "cache": {"status": "miss", "content_hash": "sha256:" + "4b" * 32},
+}
+
+ALIAS = Entry(
+    id="create_omnimod_moderation",
+    tag="OmniMod",
+    summary="Moderate as OmniMod does",
+    description=(
+        "OmniMod's moderations, without the doubt about whose request it is: the base URL is "
+        "`http://HOST:8000/omnimod`. Members that it does not know are passed over."
+    ),
+    answer=Answer(200, Body, "The decision.", {"allowed": EXAMPLE}),
+    scope=("moderations:create", "moderate:prompt"),
+    dialect="omnimod",
+    errors=("INVALID_REQUEST", "POLICY_NOT_FOUND", "QUOTA_EXCEEDED"),
+    fields=omnimod_request.FIELDS,
+    examples={"text": {"modality": "text", "input": "hello community"}},
+    is_json_only=True,
+    has_idempotency=True,
+)
+
+SEEDS = ("profanity", "spam", "pattern_toxicity", "url_evasion", "language")
+"""Scores that the seed shows: they are always there."""
+URL_EVASION = ("url", "evasion")
+"""Two analyzers of ours that are one score of the seed's (B.3 18)."""
+
+
 async def moderate(request: AnyRequest, given: dict[str, Any]) -> Response[Body]:
-    if given.get("modality") != "text":
-        raise InvalidRequest("modality must be text", details=[{"field": "modality", "issue": "must be text"}])
-    text = given.get("input")
-    if not isinstance(text, str) or not 1 <= len(text) <= 10_000:
-        raise InvalidRequest(
-            "input must be a string of 1 to 10000 characters", details=[{"field": "input", "issue": "is not usable"}]
-        )
-    ask = Ask(text, "omnimod", policy=given.get("policy"))
-    made = await door(request).moderator.moderate(request.user, ask, request_id(request.scope))
-    return Response(body(made), media_type="application/json")
+    """A text of OmniMod's request, decided and answered. Raises InvalidRequest that names all that is wrong."""
+    ask = omnimod_request.read(given)
+    moderator = door(request).moderator
+    async with idempotency.asked(request, given) as asked:
+        if asked.answer is not None:
+            return asked.answer
+        made = await moderator.weigh_all(request.user, [ask], request_id(request.scope))
+
+        def keep(conn: Connection) -> Body:
+            moderator.record_all(conn, request.user, [ask], made)
+            return body(made[0])
+
+        answer = await asked.done(keep)
+        moderator.settle(request.user, [ask], made)
+        return answer
 
 
 def body(made: Verdict) -> Body:
-    results = made.analysis.results
-    scores = {name: 0.0 for name in ("profanity", "spam", "pattern_toxicity", "url_evasion", "language")}
-    scores |= {name: one.score for name, one in results.items() if name not in ("url", "evasion")}
-    nothing = Result(0.0)
-    scores["url_evasion"] = max(results.get("url", nothing).score, results.get("evasion", nothing).score)
-    shown = [
-        AnalyzerBody(name, one.score, one.graded, name in made.flagged, list(one.matched))
-        for name, one in results.items()
-        if one.score > 0 or name in made.flagged
-    ]
+    """The answer, also to who asks for an event later. What the policy has switched off is not shown."""
+    results = _shown(made)
+    scores = dict.fromkeys(SEEDS, 0.0) if made.modality == "text" else {}
+    scores |= {name: round(one.score, 6) for name, one in results.items() if name not in URL_EVASION}
+    if made.modality == "text":
+        scores["url_evasion"] = round(
+            max((results[name].score for name in URL_EVASION if name in results), default=0.0), 6
+        )
     return Body(
         id=made.event_id,
         request_id=made.request_id,
@@ -105,16 +163,37 @@ def body(made: Verdict) -> Body:
         modality=made.modality,
         severity=made.severity,
         scores=scores,
-        analyzer_results=shown,
+        analyzer_results=[
+            AnalyzerBody(name, round(one.score, 6), one.graded, name in made.flagged, list(one.matched))
+            for name, one in results.items()
+            if one.score > 0 or name in made.flagged
+        ],
         policy=PolicyBody(made.version.policy_id, made.version.id, made.version.number),
         provider="omnimod-engine",
         provider_version="omnimod-engine-v1",
         provider_status=made.provider_status,
         degraded_reason=made.degraded_reason,
         routing=RoutingBody(made.mode, made.reason),
-        language=LanguageBody(made.analysis.language.code, made.analysis.language.confidence),
+        language=LanguageBody(made.analysis.language.code, round(made.analysis.language.confidence, 4)),
         provider_usage=UsageBody(made.text_llm_credits),
         processing_time_ms=round(made.processing_ms, 1),
         created_at=clock.rfc3339(made.created_at),
         cache=CacheBody("hit" if made.is_cached else "miss", made.content_hash),
     )
+
+
+def _shown(made: Verdict) -> dict[str, Result]:
+    """A picture's labels are its categories; a text's results are those of analyzers that are on."""
+    if made.modality != "text":
+        return {name: Result(score) for name, score in made.analysis.labels.items()}
+    rules = made.version.body.analyzers
+    return {name: one for name, one in made.analysis.results.items() if name in rules and rules[name].enabled}
+
+
+@post("/omnimod/v1/moderations", status_code=200, **operation(ALIAS))
+async def create_omnimod_moderation(request: AnyRequest) -> Response[Body]:
+    async with form.wide_json_object(request, omnimod_request.BODY_BYTES, door(request).bodies) as given:
+        return await moderate(request, given)
+
+
+ROUTES = [create_omnimod_moderation]

@@ -40,9 +40,10 @@ class Models:
         """For each image, in order: model → what it says, or its problem."""
         return self._call("POST", "/look", request, Reply, self._deadline_s).items
 
-    def read(self, request: ReadRequest) -> list[dict[str, Answer]]:
-        """For each text, in order: model → what it says, or its problem."""
-        return self._call("POST", "/read", request, Reply, self._deadline_s).items
+    def read(self, request: ReadRequest, deadline_s: float | None = None) -> list[dict[str, Answer]]:
+        """For each text, in order: model → what it says, or its problem. `deadline_s` is this call's own."""
+        wait_s = self._deadline_s if deadline_s is None else deadline_s
+        return self._call("POST", "/read", request, Reply, wait_s).items
 
     def status(self) -> Status:
         return self._call("GET", "/status", None, Status, min(self._deadline_s, _STATUS_S))

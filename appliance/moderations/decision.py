@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from appliance.policies.version import ACTIONS, Action, Body, Thresholds
-from appliance.text.analysis import SEVERITIES, Result
+from appliance.text.analysis import JUDGE, SEVERITIES, Result
 
 DECISIONS: dict[Action, str] = {"allow": "allow", "warn": "flag", "review": "flag", "block": "block"}
 """B.2.1: what the engine would do → what the caller is told."""
@@ -27,8 +27,21 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 def decide(body: Body, results: Mapping[str, Result]) -> Decision:
-    """The gravest action of any enabled analyzer. The severity is the gravest of those that were flagged, else that
-    of the highest score."""
+    """The gravest action of any enabled analyzer; but where the judge read the text, its own action, which may be
+    graver or milder than what the cheap stage thought, and never lowers a block. The severity is the gravest of those
+    that were flagged, else that of the highest score; of a text that the judge clears it is the judge's."""
+    cheap = _gravest(body, {name: one for name, one in results.items() if name != JUDGE})
+    rule = body.analyzers.get(JUDGE)
+    if cheap.action == "block" or JUDGE not in results or rule is None or not rule.enabled:
+        return cheap
+    action = action_of(rule.thresholds, results[JUDGE].score)
+    if action == "allow":
+        return Decision("allow", results[JUDGE].graded, cheap.flagged)
+    severity = max(results[JUDGE].graded, cheap.severity, key=SEVERITIES.index)
+    return Decision(action, severity if cheap.flagged else results[JUDGE].graded, (*cheap.flagged, JUDGE))
+
+
+def _gravest(body: Body, results: Mapping[str, Result]) -> Decision:
     actions: dict[str, Action] = {
         name: action_of(rule.thresholds, results[name].score)
         for name, rule in body.analyzers.items()

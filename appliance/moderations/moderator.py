@@ -1,87 +1,137 @@
 """A text in, a verdict out, and its event on disk: what every synchronous surface calls."""
 
 import asyncio
-import hashlib
-import hmac
 import time
-import unicodedata
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
+
+import msgspec
 
 from appliance import clock
 from appliance.accounts.keys import Caller
+from appliance.database import Connection
 from appliance.errors import Failure, Unavailable
 from appliance.house import House
-from appliance.inference.client import Models
-from appliance.inference.wire import Answer, ReadRequest
-from appliance.moderations import decision, events
+from appliance.inference.wire import Answer
+from appliance.moderations import decision, events, meters, quota, reuse
+from appliance.moderations.decision import Decision
+from appliance.moderations.readers import Readers
+from appliance.moderations.routing import Reason, route
+from appliance.moderations.sampling import Sampler
 from appliance.moderations.verdict import Ask, Verdict
 from appliance.policies import rows as policies
 from appliance.policies.version import Version
-from appliance.text.analysis import HEADS, Analysis, Result
+from appliance.text.analysis import HEADS, JUDGE, Analysis, Result
 from appliance.text.engine import Engine
 
-_AT_ONCE = 32  # callers that wait for the model process; it gathers what is waiting into batches
 HEADS_MODEL = "text-heads"
+
+_COMPAT_S = 20.0  # C.4: a surface that has no answer without the heads waits so long for them
+_LONG = 2_000  # characters of a request, over which the rules cost more milliseconds than the event loop may wait
+
+
+class _Text(msgspec.Struct):
+    """One text on its way through the stages."""
+
+    ask: Ask
+    version: Version
+    analysis: Analysis
+    degraded: str | None = None
+    """Whose answer is missing."""
+    reason: Reason = "rules_clear"
+    is_judged: bool = False
+
+    @property
+    def wants_heads(self) -> bool:
+        rules = self.version.body.analyzers.items()
+        return self.ask.needs_heads or any(name in HEADS and rule.enabled for name, rule in rules)
 
 
 class Moderator:
-    """One process's."""
+    """One process's; used from its event loop."""
 
     def __init__(self, house: House) -> None:
         self._house = house
         self._engine = Engine(house)
-        self._models = Models(house.settings.inference_socket, house.settings.inference.deadline_s)
-        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="moderator")
+        self._judge = house.settings.inference.text_judge
+        self._shipped = policies.shipped(house.settings.policies_dir / f"{policies.DEFAULT}.toml")[1]
+        self._readers = Readers(house.settings)
+        self._sampler = Sampler(house, self._readers)
 
     async def moderate(self, caller: Caller, ask: Ask, request_id: str) -> Verdict:
         """Raises PolicyNotFound, QuotaExceeded, and Unavailable when nothing could be decided."""
-        began = time.perf_counter()
-        version = await self._version(caller.org_id, ask.policy)
-        analysis = self._engine.analyze(caller.org_id, ask.text, ask.language)
-        if ask.needs_heads or any(name in HEADS and rule.enabled for name, rule in version.body.analyzers.items()):
-            analysis = await self._with_heads(analysis, ask)
-        decided = decision.decide(version.body, analysis.results)
-        made = Verdict(
-            event_id=f"mev_{clock.new_ulid()}",
-            request_id=request_id,
-            decision=decided.word,
-            action=decided.action,
-            severity=decided.severity,
-            flagged=decided.flagged,
-            analysis=analysis,
-            version=version,
-            content_hash=self._hash(ask.text, version),
-            created_at=clock.now_ms(),
-            processing_ms=(time.perf_counter() - began) * 1000,
-        )
-        await self._house.db.write_async(lambda conn: events.record(conn, caller.org_id, caller.key_id, ask, made))
+        [made] = await self.moderate_all(caller, [ask], request_id)
         return made
 
     async def moderate_all(self, caller: Caller, asks: Sequence[Ask], request_id: str) -> list[Verdict]:
-        """In order; all or none."""
-        return [await self.moderate(caller, ask, request_id) for ask in asks]
+        """In order; all or none: one call of each model and one transaction for all of them."""
+        made = await self.weigh_all(caller, asks, request_id)
+        await self._house.db.write_async(lambda conn: self.record_all(conn, caller, asks, made))
+        self.settle(caller, asks, made)
+        return made
+
+    async def weigh_all(self, caller: Caller, asks: Sequence[Ask], request_id: str) -> list[Verdict]:
+        """The verdicts, not yet recorded: who writes more than the events in one transaction calls `record_all` in it,
+        and `settle` afterwards.
+
+        (1) policy, quota, and what was decided before; (2) the rules; (3) the heads; (4) the judge; (5) the decision.
+        """
+        began = time.perf_counter()
+        until = time.monotonic()
+        org_id = caller.org_id
+        versions = {name: await self._version(org_id, name) for name in dict.fromkeys(ask.policy for ask in asks)}
+        conn = self._house.db.reader()
+        quota.check(conn, org_id, len(asks))
+        of = [versions[ask.policy] for ask in asks]
+        hashes = [
+            reuse.content_hash(conn, self._house.pepper, org_id, ask, version)
+            for ask, version in zip(asks, of, strict=True)
+        ]
+        before = [
+            self._before(conn, org_id, ask, version, content_hash)
+            for ask, version, content_hash in zip(asks, of, hashes, strict=True)
+        ]
+        new = [place for place, found in enumerate(before) if found is None]
+        analyses = await self._by_rules(org_id, [asks[place] for place in new])
+        texts = {place: _Text(asks[place], of[place], found) for place, found in zip(new, analyses, strict=True)}
+        await self._by_heads(list(texts.values()), until)
+        await self._by_judge(list(texts.values()), until)
+        now, ms = clock.now_ms(), (time.perf_counter() - began) * 1000
+        return [
+            _verdict(texts[place], content_hash, request_id, now, ms)
+            if found is None
+            else reuse.again(found, _event_id(), request_id, now, ms)
+            for place, (found, content_hash) in enumerate(zip(before, hashes, strict=True))
+        ]
+
+    def record_all(self, conn: Connection, caller: Caller, asks: Sequence[Ask], made: Sequence[Verdict]) -> None:
+        """The events, counted. Raises QuotaExceeded, and then nothing is kept."""
+        events.record_all(conn, caller.org_id, caller.key_id, list(zip(asks, made, strict=True)))
+
+    def settle(self, caller: Caller, asks: Sequence[Ask], made: Sequence[Verdict]) -> None:
+        """What follows once the events are on disk."""
+        for ask, one in zip(asks, made, strict=True):
+            meters.decided(ask.origin, one)
+            self._sampler.offer(caller.org_id, ask, one, self._question(one.version))
+
+    async def version(self, org_id: str, reference: str | None) -> Version:
+        """The policy in force of this slug or id, or the default one. Raises PolicyNotFound."""
+        return await self._version(org_id, reference)
 
     async def analyze_all(self, org_id: str, texts: Sequence[str], spoken: str, *, needs_heads: bool) -> list[Analysis]:
         """What the rules and, asked once for all of them, the heads say of each part of a text that was moderated: no
         decision, no event. Raises Unavailable when the heads are needed and do not answer."""
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
-            self._threads, lambda: [self._engine.analyze(org_id, text, spoken) for text in texts]
-        )
+        found = await asyncio.to_thread(lambda: [self._engine.analyze(org_id, text, spoken) for text in texts])
         if not needs_heads:
             return found
         try:
-            answers = await loop.run_in_executor(
-                self._threads, self._models.read, ReadRequest(list(texts), [HEADS_MODEL])
-            )
+            answers = await self._readers.read(texts, [HEADS_MODEL], time.monotonic() + _COMPAT_S)
         except Failure as error:
             raise Unavailable(error.message, retry_after_s=5) from error
         return [_joined(one, answer[HEADS_MODEL]) for one, answer in zip(found, answers, strict=True)]
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._models.close()
+        self._sampler.close()
+        self._readers.close()
 
     async def _version(self, org_id: str, reference: str | None) -> Version:
         found = policies.in_force(self._house.db.reader(), org_id, reference)
@@ -93,20 +143,107 @@ class Moderator:
             raise Unavailable("No policy could be made; try again")
         return found
 
-    async def _with_heads(self, found: Analysis, ask: Ask) -> Analysis:
-        loop = asyncio.get_running_loop()
-        asked = ReadRequest([ask.text], [HEADS_MODEL])
-        try:
-            [answers] = await loop.run_in_executor(self._threads, self._models.read, asked)
-            return _joined(found, answers[HEADS_MODEL])
-        except (Failure, Unavailable) as error:
-            if ask.needs_heads:
-                raise Unavailable(error.message, retry_after_s=5) from error
-            return found
+    def _before(self, conn: Connection, org_id: str, ask: Ask, version: Version, content_hash: str) -> Verdict | None:
+        if ask.force_fresh or not version.body.hash_reuse.enabled:
+            return None
+        return reuse.find(conn, org_id, content_hash, version, clock.now_ms(), with_heads=ask.needs_heads)
 
-    def _hash(self, text: str, version: Version) -> str:
-        said = unicodedata.normalize("NFKC", text).encode("utf-8", "surrogatepass") + version.id.encode()
-        return "sha256:" + hmac.new(self._house.pepper, said, hashlib.sha256).hexdigest()
+    async def _by_rules(self, org_id: str, asks: Sequence[Ask]) -> list[Analysis]:
+        def analyze() -> list[Analysis]:
+            return [self._engine.analyze(org_id, ask.text, ask.language) for ask in asks]
+
+        is_long = sum(len(ask.text) for ask in asks) > _LONG
+        return await asyncio.to_thread(analyze) if is_long else analyze()
+
+    async def _by_heads(self, texts: Iterable[_Text], began: float) -> None:
+        """Raises Unavailable when a surface needs them and they do not answer."""
+        asked = [text for text in texts if text.wants_heads]
+        if not asked:
+            return
+        needed = any(text.ask.needs_heads for text in asked)
+        wait_s = _COMPAT_S if needed else _deadline_s(asked)
+        try:
+            answers = await self._readers.read([text.ask.text for text in asked], [HEADS_MODEL], began + wait_s)
+            for text, answer in zip(asked, answers, strict=True):
+                text.analysis = _joined(text.analysis, answer[HEADS_MODEL])
+        except (Failure, Unavailable) as error:
+            if needed:
+                raise Unavailable(error.message, retry_after_s=5) from error
+            for text in asked:
+                text.degraded = "text_heads_unavailable"
+
+    async def _by_judge(self, texts: Iterable[_Text], began: float) -> None:
+        """Those that the rules and heads leave open, in one call for each question that is asked of them."""
+        asked: dict[str, list[_Text]] = {}
+        for text in texts:
+            ask, found = text.ask, text.analysis
+            cheap = decision.decide(text.version.body, found.results)
+            way = route(
+                text.version.body,
+                cheap,
+                ask.text,
+                found.language,
+                ask.language,
+                has_judge=bool(self._judge),
+                is_fresh=ask.force_fresh,
+            )
+            text.reason = way.reason
+            if way.asks_judge:
+                asked.setdefault(self._question(text.version), []).append(text)
+        await asyncio.gather(*(self._judged(question, own, began) for question, own in asked.items()))
+
+    async def _judged(self, question: str, texts: Sequence[_Text], began: float) -> None:
+        begun = time.perf_counter()
+        try:
+            said = await self._readers.judge(
+                [text.ask.text for text in texts], self._judge, question, began + _deadline_s(texts)
+            )
+        except Failure:
+            meters.judged(time.perf_counter() - begun, "failed")
+            for text in texts:
+                text.degraded = "text_llm_unavailable"
+            return
+        meters.judged(time.perf_counter() - begun, "answered")
+        for text, probability in zip(texts, said, strict=True):
+            results = {**text.analysis.results, JUDGE: Result(probability)}
+            text.analysis = msgspec.structs.replace(text.analysis, results=results)
+            text.is_judged = True
+
+    def _question(self, version: Version) -> str:
+        return version.body.semantic.question or self._shipped.semantic.question
+
+
+def _verdict(text: _Text, content_hash: str, request_id: str, now: int, ms: float) -> Verdict:
+    body = text.version.body
+    is_closed = text.degraded is not None and body.semantic.fail_mode == "closed"
+    decided = Decision("block", "critical", ()) if is_closed else decision.decide(body, text.analysis.results)
+    status = "complete" if text.degraded is None else "failed_closed" if is_closed else "degraded"
+    return Verdict(
+        event_id=_event_id(),
+        request_id=request_id,
+        decision="allow" if body.observe_only else decided.word,
+        action=decided.action,
+        severity=decided.severity,
+        flagged=decided.flagged,
+        analysis=text.analysis,
+        version=text.version,
+        content_hash=content_hash,
+        created_at=now,
+        processing_ms=ms,
+        provider_status=status,
+        degraded_reason=text.degraded,
+        mode="rules_plus_llm" if text.is_judged else "rules_only",
+        reason=text.reason,
+        text_llm_credits=int(text.is_judged),
+    )
+
+
+def _event_id() -> str:
+    return f"mev_{clock.new_ulid()}"
+
+
+def _deadline_s(texts: Sequence[_Text]) -> float:
+    return max(text.version.body.semantic.deadline_ms for text in texts) / 1000
 
 
 def _joined(found: Analysis, answer: Answer) -> Analysis:

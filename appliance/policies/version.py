@@ -37,8 +37,11 @@ class Semantic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: Literal["off", "ambiguous", "always"] = "ambiguous"
     fail_mode: Literal["degrade", "closed"] = "degrade"
     deadline_ms: int = 2_000
+    """From the arrival of a text: heads and judge together have so long."""
     audit_share: float = 0.0
     """Of what was passed without the judge, the part that it looks at afterwards, in the background."""
+    question: str = ""
+    """What the judge is told is prohibited; empty = as config/policies/community-default.toml says."""
 
 
 class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
