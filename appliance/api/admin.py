@@ -1,4 +1,4 @@
-"""The administrator's routes: who may use them, and what they have in common. B.1.4 of the contract.
+"""The administrator's routes: who may use them, and what they have in common. B.1.4 and B.2.4 of the contract.
 
 They are answered at the operators' socket, where the Unix user is the actor, and on the network only when
 server.admin_on_network says so: then a key with the scope admin:config is. Every change takes a reason, and leaves a
@@ -6,13 +6,14 @@ line in the audit log in its own transaction.
 """
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi.spec import OpenAPIType
+from litestar.params import PathParameter
 
 from appliance.accounts.keys import Caller
 from appliance.api import form, operators, query
@@ -24,9 +25,12 @@ from appliance.errors import NotFound
 
 SCOPE = "admin:config"
 ROOT = "/api/v1/admin"
+ORGS = "/admin/v1/orgs"
+"""Where OmniMod's dashboard functions are, by organisation: B.2.4 of the contract."""
 NOTHING = "There is nothing at this path; see /schema for what there is"
 
-_OURS = re.compile("/+".join(ROOT.split("/")) + "/")  # the router passes over slashes that are doubled
+# the router passes over slashes that are doubled
+_OURS = re.compile("|".join("/+".join(root.split("/")) + "/" for root in (ROOT, ORGS)))
 _REASON_LENGTH = 1000
 
 
@@ -47,6 +51,8 @@ class Operator(msgspec.Struct, frozen=True):
 
 
 Asked = Request[Operator | Caller, Any, Any]
+
+OrgId = Annotated[str, PathParameter(description="The `id` of the organisation.", schema_extra={"format": "uuid"})]
 
 REASON = Field("reason", "Why; kept in the audit log.", longest=_REASON_LENGTH)
 REQUIRED_REASON = msgspec.structs.replace(REASON, is_required=True, shortest=1, pattern=r"\S")

@@ -138,16 +138,36 @@ _ONE = f"{ROOT}/keys/{{key_id:str}}"
 async def list_client_keys(request: Asked, client_id: ClientId) -> KeysBody:
     conn = door(request).house.db.reader()
     organisations.get(conn, client_id)
-    return KeysBody(keys=[_body(key) for key in keys.every(conn, client_id)])
+    return KeysBody(keys=[body(key) for key in keys.every(conn, client_id)])
 
 
 @post(_OF_CLIENT, status_code=201, **administered(CREATE))
 async def create_client_key(request: Asked, client_id: ClientId) -> KeyBody:
-    house = door(request).house
     given = await admin.given(request)
-    name, reason = admin.string(given, "name"), admin.maybe_why(request, given)
+    return await created(request, given, client_id, admin.maybe_why(request, given), surface="stars")
+
+
+@post(f"{_ONE}/rotate", status_code=201, **administered(ROTATE))
+async def rotate_key(request: Asked, key_id: KeyId) -> KeyBody:
+    return await rotated(request, key_id)
+
+
+@post(f"{_ONE}/revoke", status_code=200, **administered(REVOKE))
+async def revoke_key(request: Asked, key_id: KeyId) -> KeyBody:
+    return await revoked(request, key_id)
+
+
+ROUTES = [list_client_keys, create_client_key, rotate_key, revoke_key]
+
+
+async def created(
+    request: Asked, given: dict[str, Any], client_id: str, reason: str | None, *, surface: str
+) -> KeyBody:
+    """What CREATE says; `surface` where nothing is said of it."""
+    house = door(request).house
+    name = admin.string(given, "name")
     granted, expires_at = _scopes(given), _expiry(given)
-    surface = admin.maybe_string(given, "surface") or "stars"
+    surface = admin.maybe_string(given, "surface") or surface
     environment = admin.maybe_string(given, "environment") or "live"
 
     def change(conn: Connection) -> tuple[Key, str]:
@@ -174,11 +194,11 @@ async def create_client_key(request: Asked, client_id: ClientId) -> KeyBody:
         return key, raw
 
     key, raw = await house.db.write_async(change)
-    return _body(key, raw)
+    return body(key, raw)
 
 
-@post(f"{_ONE}/rotate", status_code=201, **administered(ROTATE))
-async def rotate_key(request: Asked, key_id: KeyId) -> KeyBody:
+async def rotated(request: Asked, key_id: str) -> KeyBody:
+    """What ROTATE says."""
     house = door(request).house
     given = await admin.given(request)
     reason = admin.why(request, given)
@@ -188,18 +208,15 @@ async def rotate_key(request: Asked, key_id: KeyId) -> KeyBody:
     key, raw = await house.db.write_async(
         lambda conn: keys.rotate(conn, house.pepper, key_id, actor=request.user.actor, grace_s=grace_s, reason=reason)
     )
-    return _body(key, raw)
+    return body(key, raw)
 
 
-@post(f"{_ONE}/revoke", status_code=200, **administered(REVOKE))
-async def revoke_key(request: Asked, key_id: KeyId) -> KeyBody:
+async def revoked(request: Asked, key_id: str) -> KeyBody:
+    """What REVOKE says."""
     db = door(request).house.db
     reason = admin.why(request, await admin.given(request))
     await db.write_async(lambda conn: keys.revoke(conn, key_id, actor=request.user.actor, reason=reason))
-    return _body(keys.get(db.reader(), key_id))
-
-
-ROUTES = [list_client_keys, create_client_key, rotate_key, revoke_key]
+    return body(keys.get(db.reader(), key_id))
 
 
 def _scopes(given: dict[str, Any]) -> tuple[str, ...]:
@@ -227,7 +244,7 @@ def _expiry(given: dict[str, Any]) -> int | None:
     return expires_at
 
 
-def _body(key: Key, raw: str | None = None) -> KeyBody:
+def body(key: Key, raw: str | None = None) -> KeyBody:
     return KeyBody(
         key=raw or msgspec.UNSET,
         id=key.id,

@@ -1,6 +1,6 @@
 """The events of the synchronous surfaces as rows: scores and a hash, never the text.
 
-A verdict goes in as `record`, and comes back out of `verdict` as it was answered: the scores to six decimals.
+A verdict goes in with `record`, and comes back out of `get` as it was answered: the scores to six decimals.
 """
 
 from collections.abc import Sequence
@@ -56,6 +56,15 @@ class Event(msgspec.Struct, frozen=True):
     external_id: str | None
     job_id: str | None
     created_at: int
+
+
+class Whole(msgspec.Struct, frozen=True):
+    """An event with all that is kept of it."""
+
+    event: Event
+    verdict: Verdict
+    """As it was answered."""
+    metadata: dict[str, str]
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -138,20 +147,17 @@ def query(org_id: str, wanted: Filter, place: tuple[int, int] | None, limit: int
     return sql, {**given, "org": org_id, "at": at, "seq": seq, "limit": limit}
 
 
-def get(conn: Connection, org_id: str, event_id: str) -> Event:
+def get(conn: Connection, org_id: str, event_id: str) -> Whole:
     """Raises NotFound."""
-    return _event(_row(conn, org_id, event_id))
-
-
-def verdict(conn: Connection, org_id: str, event_id: str) -> Verdict:
-    """What was answered. Raises NotFound."""
-    row = _row(conn, org_id, event_id)
-    return _verdict(conn, row, msgspec.json.decode(row["body"], type=Detail))
-
-
-def detail(conn: Connection, org_id: str, event_id: str) -> Detail:
-    """Raises NotFound."""
-    return msgspec.json.decode(_row(conn, org_id, event_id)["body"], type=Detail)
+    row = conn.execute(
+        f"{_LISTED.replace('event.created_at', 'event.created_at, event.scores, event.body')} "
+        "WHERE event.id = :id AND event.org_id = :org",
+        {"id": event_id, "org": org_id},
+    ).fetchone()
+    if row is None:
+        raise NotFound("There is no such event; see GET /v1/events")
+    about = msgspec.json.decode(row["body"], type=Detail)
+    return Whole(_event(row), _verdict(conn, row, about), about.metadata)
 
 
 # --- in --------------------------------------------------------------------------------------------------------------
@@ -194,17 +200,6 @@ def _bound(ask: Ask, made: Verdict) -> dict[str, object]:
 
 
 # --- out -------------------------------------------------------------------------------------------------------------
-
-
-def _row(conn: Connection, org_id: str, event_id: str) -> Row:
-    row = conn.execute(
-        f"{_LISTED.replace('event.created_at', 'event.created_at, event.scores, event.body')} "
-        "WHERE event.id = :id AND event.org_id = :org",
-        {"id": event_id, "org": org_id},
-    ).fetchone()
-    if row is None:
-        raise NotFound("There is no such event; see GET /v1/events")
-    return row
 
 
 def _place(conn: Connection, org_id: str, cursor: str | None) -> tuple[int, int] | None:

@@ -100,7 +100,7 @@ def _day(row: Row) -> Day:
     )
 
 
-def checked_period(value: str) -> str | None:
+def month_named(value: str) -> str | None:
     """YYYY-MM as it is, or None when it is no month."""
     try:
         return value if len(value) == 7 and date.fromisoformat(f"{value}-01") else None

@@ -10,6 +10,7 @@ from appliance.policies.version import Body, HashReuse, Rule, Semantic, Threshol
 
 LONGEST_TTL_S = 2_592_000
 """30 days."""
+LONGEST_QUESTION = 4_000
 DEADLINE_MS = (50, 20_000)
 MEMBERS = ("analyzers", "hash_reuse", "semantic", "observe_only")
 
@@ -46,6 +47,7 @@ def draft(given: Mapping[str, Any], over: Body, known: Sequence[str]) -> Body:
             fail_mode=read.word(semantic, "semantic.", "fail_mode", over.semantic.fail_mode),
             deadline_ms=read.whole(semantic, "semantic.", "deadline_ms", DEADLINE_MS, over.semantic.deadline_ms),
             audit_share=read.share(semantic, "semantic.", "audit_share", over.semantic.audit_share) or 0.0,
+            question=read.text(semantic, "semantic.", "question", over.semantic.question),
         ),
         observe_only=read.flag(given, "", "observe_only", over.observe_only),
     )
@@ -148,6 +150,13 @@ class _Reading:
             self.refuse(f"{start}{name}", "must be a number from 0 to 1, or null")
             return over
         return float(value)
+
+    def text(self, given: Mapping[str, Any], start: str, name: str, over: str) -> str:
+        value = given.get(name, over)
+        if not isinstance(value, str) or len(value) > LONGEST_QUESTION:
+            self.refuse(f"{start}{name}", f"must be a string of at most {LONGEST_QUESTION:,} characters")
+            return over
+        return value
 
     def word(self, given: Mapping[str, Any], start: str, name: str, over: Any) -> Any:
         value = given.get(name, over)
