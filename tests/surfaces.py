@@ -19,11 +19,19 @@ class WithModels(Served):
         if weights is None:
             pytest.skip("CUSTOMHOUSE_TEST_WEIGHTS is not set; ./install.sh test sets it")
         (home / "weights").symlink_to(Path(weights).resolve())
+        self.beside: list[subprocess.Popen[bytes]] = []
         super().__init__(home, **environ)
+
+    def start(self) -> subprocess.Popen[bytes]:
         self.beside = [self.run("infer"), self.run("work")]
         socket = self.house.settings.inference_socket
-        wait(lambda: socket.exists() or self.beside[0].poll() is not None)
-        assert socket.exists(), self.log()[-2000:]
+        try:
+            wait(lambda: socket.exists() or self.beside[0].poll() is not None)
+            assert socket.exists(), self.log()[-2000:]
+            return super().start()
+        except BaseException:
+            self.close()
+            raise
 
     def run(self, command: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -34,4 +42,8 @@ class WithModels(Served):
         for process in self.beside:
             process.kill()
             process.wait()
-        super().close()
+        if hasattr(self, "process"):
+            super().close()
+        else:
+            self._log.close()
+            self.house.close()

@@ -17,8 +17,7 @@ CREATE TABLE named_blocklist_item (
     list_id INTEGER NOT NULL REFERENCES named_blocklist (id) ON DELETE CASCADE,
     text TEXT NOT NULL,
     description TEXT,
-    is_regex INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (list_id, text, is_regex)
+    UNIQUE (list_id, text)
 ) STRICT;
 CREATE INDEX named_blocklist_item_list ON named_blocklist_item (list_id, seq);
 CREATE INDEX named_blocklist_item_org ON named_blocklist_item (org_id);
