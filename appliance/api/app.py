@@ -30,6 +30,8 @@ from appliance.api import (
     admin_policies,
     admin_prompts,
     allowance,
+    azure,
+    azure_blocklists,
     batch,
     billing,
     custom,
@@ -44,6 +46,8 @@ from appliance.api import (
     methods,
     moderate,
     moderations,
+    omnimod,
+    omnimod_image,
     openai,
     openai_models,
     operators,
@@ -53,6 +57,7 @@ from appliance.api import (
     pictrs,
     pleroma,
     policies,
+    previews,
     progress,
     refusals,
     steps,
@@ -86,10 +91,14 @@ ROUTES = [
     *steps.ROUTES,
     *examples.ROUTES,
     *moderations.ROUTES,
+    *omnimod.ROUTES,
+    *omnimod_image.ROUTES,
     *allowance.ROUTES,
     *events.ROUTES,
     *policies.ROUTES,
     *perspective.ROUTES,
+    *azure.ROUTES,
+    *azure_blocklists.ROUTES,
     *openai.ROUTES,
     *openai_models.ROUTES,
     *litellm.ROUTES,
@@ -106,6 +115,7 @@ ROUTES = [
     *admin_orgs.ROUTES,
     *admin_plans.ROUTES,
     *admin_policies.ROUTES,
+    *previews.ROUTES,
     *admin_prompts.ROUTES,
     *health.ROUTES,
 ]
@@ -177,8 +187,13 @@ def _die_with_parent() -> None:
 
 def _end_streams_when_told(app: Litestar) -> None:
     """Streams may stay open for half an hour, and the server waits for what is open as it stops."""
-    watcher = cast("Door", app.state["door"]).watcher
-    asyncio.get_running_loop().add_signal_handler(END_STREAMS, watcher.end)
+    door = cast("Door", app.state["door"])
+
+    def end() -> None:
+        door.watcher.end()
+        door.hasty.end()
+
+    asyncio.get_running_loop().add_signal_handler(END_STREAMS, end)
 
 
 @get("/docs", include_in_schema=False, media_type="text/html")
