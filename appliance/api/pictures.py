@@ -107,7 +107,7 @@ async def _submitted(request: Request[Caller, Any, Any], origin: str, url: str |
 
 
 async def _ended(request: Request[Caller, Any, Any], job_id: str) -> None:
-    watcher = door(request).watcher
+    watcher = door(request).hasty
     queue = watcher.watch(job_id)
     try:
         while (standing := await queue.get()) is not None and standing.status not in _ENDED:

@@ -1,6 +1,6 @@
 """From scores to a decision, by a policy version. Pure: the preview of a version replays it over stored scores."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -49,12 +49,18 @@ def _gravest(body: Body, results: Mapping[str, Result]) -> Decision:
     }
     flagged = tuple(name for name, action in actions.items() if action != "allow")
     graded = [results[name].graded for name in (flagged or actions)]
-    reached = set(actions.values())
-    return Decision(
-        max(reached, key=ACTIONS.index) if reached else "allow",
-        max(graded, key=SEVERITIES.index, default="none"),
-        flagged,
-    )
+    return Decision(gravest(actions.values()), severest(graded), flagged)
+
+
+def gravest(actions: Iterable[Action]) -> Action:
+    """allow, of none."""
+    found: set[Action] = {"allow", *actions}
+    return max(found, key=ACTIONS.index)
+
+
+def severest(severities: Iterable[str]) -> str:
+    """none, of none."""
+    return max(severities, key=SEVERITIES.index, default="none")
 
 
 def action_of(thresholds: Thresholds, score: float) -> Action:

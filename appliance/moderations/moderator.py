@@ -54,6 +54,8 @@ class Moderator:
         self._engine = Engine(house)
         self._judge = house.settings.inference.text_judge
         self._shipped = policies.shipped(house.settings.policies_dir / f"{policies.DEFAULT}.toml")[1]
+        self._is_warm = False
+        """The models of language and spam are read with the first text, which takes a second."""
         self._readers = Readers(house.settings)
         self._sampler = Sampler(house, self._readers)
 
@@ -150,10 +152,15 @@ class Moderator:
 
     async def _by_rules(self, org_id: str, asks: Sequence[Ask]) -> list[Analysis]:
         def analyze() -> list[Analysis]:
+            self._engine.lexicons.prepare(org_id)
             return [self._engine.analyze(org_id, ask.text, ask.language) for ask in asks]
 
-        is_long = sum(len(ask.text) for ask in asks) > _LONG
-        return await asyncio.to_thread(analyze) if is_long else analyze()
+        is_quick = self._is_warm and self._engine.lexicons.are_ready(org_id)
+        if is_quick and sum(len(ask.text) for ask in asks) <= _LONG:
+            return [self._engine.analyze(org_id, ask.text, ask.language) for ask in asks]
+        found = await asyncio.to_thread(analyze)
+        self._is_warm = True
+        return found
 
     async def _by_heads(self, texts: Iterable[_Text], began: float) -> None:
         """Raises Unavailable when a surface needs them and they do not answer."""

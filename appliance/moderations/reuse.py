@@ -17,13 +17,13 @@ _TRIED = 3  # the newest few: one of a moment in which a model was down must not
 
 
 def content_hash(conn: Connection, pepper: bytes, org_id: str, ask: Ask, version: Version) -> str:
-    """sha256:… of the text in NFKC and the version's id, under the server's secret. What else may change the decision
-    goes in where there is any: the language that the caller named, and the state of the operator's lists, so that a
-    term which is added counts at once."""
+    """sha256:… of the text in NFKC and the version's id, under the server's secret. What else may change the
+    decision goes in where there is any: the language that the caller named, and the state of the operator's lists, so
+    that a term which is added counts at once."""
     said = [unicodedata.normalize("NFKC", ask.text).encode("utf-8", "surrogatepass"), version.id.encode()]
-    lists = (keywords.version(conn, None), keywords.version(conn, org_id))
-    if ask.language != "auto" or any(lists):
-        said.append(f"{ask.language} {lists[0]} {lists[1]}".encode())
+    lists = keywords.versions(conn, org_id)
+    if ask.language != "auto" or lists:
+        said.append(f"{ask.language} {lists.get(None, 0)} {lists.get(org_id, 0)}".encode())
     return "sha256:" + hmac.new(pepper, b"".join(said), hashlib.sha256).hexdigest()
 
 
