@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 from appliance.text.analysis import Result
-from appliance.text.analyzers import blocklist, profanity
+from appliance.text.analyzers import blocklist, language, profanity
 from appliance.text.reading import Reading
 
 ANALYZERS: dict[str, Callable[[Reading], Result]] = {
     "profanity": profanity.look,
+    "language": language.look,
     "blocklist": blocklist.look,
 }
 """In the order of analysis.RULES."""
