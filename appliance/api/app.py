@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, cast
@@ -74,6 +75,7 @@ from appliance.house import House
 from appliance.inference.client import Models
 from appliance.outbound import Outbound
 from appliance.tasks import Lanes
+from appliance.text import language
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +144,8 @@ def from_environment() -> Litestar:
     logs.configure(loaded.log)
     app = create_app(House(loaded), beside=[operators.served(loaded)])
     app.on_startup.append(_end_streams_when_told)
+    # beside the start: it takes a second, and the first text should not wait for it
+    threading.Thread(target=language.warm, name="warm", daemon=True).start()
     return app
 
 
