@@ -72,11 +72,13 @@ def test_a_long_list_is_paged(desk: Desk) -> None:
     )
 
 
-def test_a_regex_is_refused_with_what_there_is(desk: Desk) -> None:
-    message = desk.refused("post", "/keywords", {"keyword": "(a+)+b", "match": "regex"}, status=400)
-    assert "Use word or substring" in message
-    made = add(desk)
-    assert "word or substring" in desk.refused("put", f"/keywords/{made['id']}", {"match": "regex"}, status=400)
+def test_an_expression_is_a_term_too(desk: Desk) -> None:
+    made = add(desk, keyword="(a+)+b", match="regex")
+    assert made["match"] == "regex"
+    assert Lexicons(desk.house).match(desk.alice.org_id, "an aaab") is not None
+    assert "missing )" in desk.refused("post", "/keywords", {"keyword": "(a", "match": "regex"}, status=400)
+    other = add(desk, keyword="tea)")
+    assert "unexpected )" in desk.refused("put", f"/keywords/{other['id']}", {"match": "regex"}, status=400)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_a_regex_is_refused_with_what_there_is(desk: Desk) -> None:
         ({"keyword": ""}, "at least one character"),
         ({"keyword": "\u200b"}, "at least one character"),
         ({"keyword": "x" * 201}, "at most 200 characters"),
-        ({"keyword": "x", "match": "prefix"}, "it must be word or substring"),
+        ({"keyword": "x", "match": "prefix"}, "it must be word, substring or regex"),
         ({"keyword": "x", "category": "Not One"}, "is not usable"),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 import random
 import string
+import time
 from pathlib import Path
 from typing import Any
 
@@ -229,11 +230,11 @@ def test_a_list_is_built_once_while_its_rows_stand(
         built.append(1)
         return build(entries)
 
-    monkeypatch.setattr(lexicons.Blocklist, "build", counted)
     lists = Lexicons(house)
+    monkeypatch.setattr(lexicons.Blocklist, "build", counted)
     for _ in range(3):
         lists.match(alice.org_id, "a teapot")
-    assert len(built) == 2  # the shared one and Alice's
+    assert len(built) == 2  # everybody's and Alice's
     add(house, "teapot", alice.org_id)
     lists.match(alice.org_id, "a teapot")
     assert len(built) == 3
@@ -277,6 +278,100 @@ def test_no_lexicons_at_all_is_a_choice(settings: Settings, tmp_path: Path) -> N
     house = House(msgspec.structs.replace(settings, lexicons_dir=empty))
     assert Lexicons(house).match("nobody", "pornography") is None
     house.close()
+
+
+# --- expressions ------------------------------------------------------------------------------------------------------
+
+
+def test_an_expression_is_looked_for_without_regard_to_case_width_and_what_cannot_be_seen(
+    house: House, alice: Person
+) -> None:
+    add(house, r"\bTEA\w* (pot|cup)s?\b", alice.org_id, match="regex")
+    lists = Lexicons(house)
+    for text, piece in (
+        ("two tea cups", "tea cups"),
+        ("ＴＥＡ ｐｏｔ", "ＴＥＡ ｐｏｔ"),
+        ("été: teas\u200bon pots 🙂", "teas\u200bon pots"),
+    ):
+        match = lists.match(alice.org_id, text)
+        assert match is not None
+        assert text[match.start : match.end] == piece
+    assert lists.match(alice.org_id, "steam pot") is None
+
+
+@pytest.mark.parametrize(
+    ("expression", "why"),
+    [
+        ("(a", r"missing \)"),
+        (r"(?<=a)b", "invalid perl operator"),
+        (r"(a)\1", "invalid escape"),
+        ("x*", "found in an empty text"),
+        ("(a{1,500}){1,500}", "repetition"),
+        (r"\pL{60}", "too large"),
+        ("a\ud800", "half a character"),
+        ("", "at least one character|empty text"),
+    ],
+)
+def test_an_expression_that_cannot_be_used_is_refused_with_the_reason(house: House, expression: str, why: str) -> None:
+    with pytest.raises(InvalidRequest, match=why):
+        add(house, expression, match="regex")
+    assert keywords.every(house.db.reader(), None) == []
+
+
+def test_an_expression_that_would_run_for_ever_elsewhere_is_found_or_not_in_one_pass(
+    house: House, alice: Person
+) -> None:
+    for expression in (r"(a+)+b", r"(a|aa)+$", r"(\w+\s?)*!!", r"(x+x+)+y"):
+        add(house, expression, match="regex")
+    lists = Lexicons(house)
+    assert lists.match(alice.org_id, "x" * 20_000) is None
+    assert lists.match(alice.org_id, "a" * 20_000 + "b") is not None
+
+
+def test_many_expressions_are_each_found(house: House, alice: Person) -> None:
+    lines = [rf"word{n} \w{{20}}\d" for n in range(300)]
+    house.db.write(
+        lambda conn: keywords.import_lines(conn, lines, org_id=alice.org_id, actor="operator:test", match="regex")
+    )
+    lists = Lexicons(house)
+    for number in (0, 151, 299):
+        match = lists.match(alice.org_id, f"some word{number} {'k' * 20}7 here")
+        assert match is not None
+        assert match.term == lines[number]
+    with pytest.raises(InvalidRequest, match="at most 500"):
+        house.db.write(
+            lambda conn: keywords.import_lines(
+                conn, [f"z{n}" for n in range(201)], org_id=alice.org_id, actor="operator:test", match="regex"
+            )
+        )
+
+
+# --- a long list ------------------------------------------------------------------------------------------------------
+
+
+def test_while_a_long_list_is_built_again_the_former_one_answers(house: House, alice: Person) -> None:
+    lines = [f"term{n}x" for n in range(2_000)]
+    house.db.write(lambda conn: keywords.import_lines(conn, lines, org_id=alice.org_id, actor="operator:test"))
+    lists = Lexicons(house)
+    views = normalize.views("a teapot, term7x")
+    assert not lists.are_ready(alice.org_id)
+    lists.prepare(alice.org_id)
+    assert lists.are_ready(alice.org_id)
+    add(house, "teapot", alice.org_id)
+    until = time.monotonic() + 30
+    while {hit.entry.term for hit in lists.hits(alice.org_id, views)} != {"teapot", "term7x"}:
+        assert [hit.entry.term for hit in lists.hits(alice.org_id, views)][-1:] == ["term7x"]
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_change_of_a_long_list_counts_at_once_for_who_can_wait(house: House, alice: Person) -> None:
+    lines = [f"term{n}x" for n in range(2_000)]
+    house.db.write(lambda conn: keywords.import_lines(conn, lines, org_id=alice.org_id, actor="operator:test"))
+    lists = Lexicons(house)
+    assert lists.match(alice.org_id, "a teapot") is None
+    add(house, "teapot", alice.org_id)
+    assert lists.match(alice.org_id, "a teapot") is not None
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------

@@ -50,7 +50,11 @@ _KEYWORD: dict[str, Any] = {
 }
 _TAKEN = {"CONFLICT": "The blocklist has 'mildterm' (word) already"}
 _UNKNOWN = {"NOT_FOUND": "There is no such keyword"}
-_MATCH = Field("match", "word: standing alone. substring: inside words too.", choices=("word", "substring"))
+_MATCH = Field(
+    "match",
+    "word: standing alone. substring: inside words too. regex: an expression of RE2 (no look-around, no references).",
+    choices=("word", "substring", "regex"),
+)
 _CATEGORY = Field(
     "category",
     "What the term is about, e.g. underage; shown to administrators.",
@@ -77,8 +81,9 @@ ADD = Entry(
     tag="Admin",
     summary="Add a keyword",
     description=(
-        "In force for every prompt checked from now on. Case, spaces, look-alike letters and leetspeak are seen "
-        "through. `regex` is not a match of this release."
+        "In force for every text checked from now on. Case, spaces, look-alike letters and leetspeak are seen "
+        "through; an expression (`regex`) is held against the text without regard to case, width and what cannot be "
+        "seen. A list has at most 500 expressions."
     ),
     answer=Answer(201, KeywordBody, "The term.", {"word": _KEYWORD}),
     errors=("INVALID_REQUEST", "CONFLICT", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA"),

@@ -21,10 +21,10 @@ from appliance.text.lexicons import Lexicons
 _ORG = click.option("--org", metavar="NAME", help="This organisation's own list; without it, every organisation's.")
 _MATCH = click.option(
     "--match",
-    type=click.Choice(["word", "substring"]),
+    type=click.Choice(["word", "substring", "regex"]),
     default="word",
     show_default=True,
-    help="word: standing alone. substring: inside words too.",
+    help="word: standing alone. substring: inside words too. regex: an expression of RE2.",
 )
 _CATEGORY = click.option("--category", help="What the term is about, e.g. underage; shown to the admin.")
 _REASON = click.option("--reason", help="Kept in the audit log.")

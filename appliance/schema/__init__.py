@@ -93,6 +93,11 @@ def m013_events(db: sqlite_utils.Database) -> None:
 
 
 @migrations()
+def m014_regex(db: sqlite_utils.Database) -> None:
+    _run(db, "014_regex.sql")
+
+
+@migrations()
 def m015_moderations(db: sqlite_utils.Database) -> None:
     _run(db, "015_moderations.sql")
 

@@ -11,6 +11,7 @@ import ahocorasick
 import msgspec
 
 from appliance.text import normalize
+from appliance.text.expressions import Expressions
 from appliance.text.view import View
 
 Kind = Literal["word", "substring", "regex"]
@@ -59,16 +60,22 @@ class Hit(msgspec.Struct, frozen=True):
 class Blocklist:
     """Built once, then read by any number of threads."""
 
-    def __init__(self, automaton: Any, entries: list[Entry]) -> None:
+    def __init__(self, automaton: Any, entries: list[Entry], expressions: list[Entry]) -> None:
         self._automaton = automaton
         self._entries = entries
+        self._expressions = expressions
+        self._compiled = Expressions([entry.term for entry in expressions])
 
     @classmethod
     def build(cls, entries: Iterable[Entry]) -> Self:
         """100 thousand terms take about a second. An entry of which nothing can be seen is left out."""
         kept: list[Entry] = []
         places: dict[str, list[int]] = {}
+        expressions: list[Entry] = []
         for entry in entries:
+            if entry.match == "regex":
+                expressions.append(entry)
+                continue
             spellings = normalize.spellings(entry.term)
             for spelling in spellings:
                 places.setdefault(spelling, []).append(len(kept))
@@ -78,10 +85,10 @@ class Blocklist:
         for spelling, indexes in places.items():
             automaton.add_word(spelling, (len(spelling), indexes))
         automaton.make_automaton()
-        return cls(automaton, kept)
+        return cls(automaton, kept, expressions)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + len(self._expressions)
 
     def match(self, text: str) -> Match | None:
         """The first term of the text, or None."""
@@ -97,9 +104,14 @@ class Blocklist:
 
     def hits(self, views: Iterable[View]) -> Iterator[Hit]:
         """Every entry wherever it stands, view by view; one that several views show comes as often."""
-        if not self._entries:
-            return
         for view in views:
+            # as it stands and bared of look-alikes: further forms join and change letters, which an expression may
+            # be about
+            if self._expressions and view.disguise in ("", "marks"):
+                for start, end, index in self._compiled.places(view.text):
+                    yield Hit(self._expressions[index], *view.span(start, end), view.disguise)
+            if not self._entries:
+                continue
             for start, end, indexes in self._places(view.text):
                 for index in indexes:
                     entry = self._entries[index]

@@ -2,18 +2,20 @@
 
 import re
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import msgspec
 
 from appliance import audit, clock
 from appliance.database import Connection, Row
 from appliance.errors import Conflict, InvalidRequest, NotFound
-from appliance.text import normalize
+from appliance.text import expressions, normalize
 
-Kind = Literal["word", "substring"]
+Kind = Literal["word", "substring", "regex"]
 
 _LONGEST = 200
+MOST_EXPRESSIONS = 500
+"""On one list: each is read through for every text."""
 _CATEGORY = re.compile(r"[a-z][a-z0-9_/-]{0,39}")
 
 
@@ -43,9 +45,11 @@ def add(
     category: str | None = None,
     reason: str | None = None,
 ) -> Keyword:
-    """A new term, in force for every prompt checked from now on. Raises InvalidRequest when it cannot be used, Conflict
+    """A new term, in force for every text checked from now on. Raises InvalidRequest when it cannot be used, Conflict
     when it is on that list already."""
     made = _checked(keyword, org_id, match, category)
+    if made.match == "regex":
+        _room_for(conn, org_id, 1)
     if not _insert(conn, made):
         raise Conflict(f"The blocklist has {made.keyword!r} ({made.match}) already")
     audit.record(conn, actor, "blocklist.add", made.id, org_id=org_id, reason=reason, **_said(made), match=made.match)
@@ -64,6 +68,9 @@ def import_lines(
     """One term a line; empty lines and those that begin with # are passed over. All or nothing: raises InvalidRequest
     that names the line, and then nothing is kept."""
     added = present = 0
+    lines = list(lines)
+    if match == "regex":
+        _room_for(conn, org_id, len(lines))
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -106,6 +113,8 @@ def change(
     )
     if after == before:
         return before
+    if after.match == "regex" != before.match:
+        _room_for(conn, after.org_id, 1)
     moved = conn.execute(
         "UPDATE OR IGNORE keyword SET match = :match, category = :category, enabled = :enabled WHERE id = :id",
         msgspec.structs.asdict(after),
@@ -179,10 +188,25 @@ def every(conn: Connection, org_id: str | None) -> list[Keyword]:
 
 def version(conn: Connection, org_id: str | None) -> int:
     """Grows with every change of that list."""
+    return versions(conn, org_id or "").get(org_id, 0)
+
+
+def versions(conn: Connection, org_id: str) -> dict[str | None, int]:
+    """Of every organisation's list (None) and of this one's own, where they ever had a term. It grows with every
+    change."""
+    rows = conn.execute(
+        "SELECT org_id, version FROM keyword_version WHERE org_id IN ('', :org_id)", {"org_id": org_id}
+    ).fetchall()
+    return {row["org_id"] or None: row["version"] for row in rows}
+
+
+def has_more(conn: Connection, org_id: str | None, than: int) -> bool:
+    """Whether a list has more terms than that; as fast for a long one."""
     row = conn.execute(
-        "SELECT version FROM keyword_version WHERE org_id = :org_id", {"org_id": org_id or ""}
+        "SELECT count(*) FROM (SELECT 1 FROM keyword WHERE ifnull(org_id, '') = :list LIMIT :enough)",
+        {"list": org_id or "", "enough": than + 1},
     ).fetchone()
-    return 0 if row is None else row["version"]
+    return bool(row[0] > than)
 
 
 def _said(term: Keyword) -> dict[str, str]:
@@ -194,14 +218,12 @@ def _checked(keyword: str, org_id: str | None, match: str, category: str | None)
     keyword = keyword.strip()
     if len(keyword) > _LONGEST:
         raise InvalidRequest(f"A term has at most {_LONGEST} characters")
-    if not normalize.spellings(keyword):
+    if match != "regex" and not normalize.spellings(keyword):
         raise InvalidRequest("A term needs at least one character that can be seen")
-    if match == "regex":
-        raise InvalidRequest(
-            "match is 'regex', which this release does not have: an expression can run for ever. Use word or substring"
-        )
     if match not in get_args(Kind):
-        raise InvalidRequest(f"match is {match!r}; it must be word or substring")
+        raise InvalidRequest(f"match is {match!r}; it must be word, substring or regex")
+    if match == "regex" and (problem := expressions.problem(keyword)) is not None:
+        raise InvalidRequest(f"The expression cannot be used: {problem}")
     if category is not None and not _CATEGORY.fullmatch(category):
         raise InvalidRequest(
             f"The category {category!r} is not usable: a lower-case letter, then letters, digits, _ - /"
@@ -210,11 +232,17 @@ def _checked(keyword: str, org_id: str | None, match: str, category: str | None)
         id=clock.new_id(),
         org_id=org_id,
         keyword=keyword,
-        match="word" if match == "word" else "substring",
+        match=cast(Kind, match),
         category=category,
         enabled=True,
         created_at=clock.now_ms(),
     )
+
+
+def _room_for(conn: Connection, org_id: str | None, more: int) -> None:
+    row = conn.execute("SELECT count(*) FROM keyword WHERE org_id IS ? AND match = 'regex'", (org_id,)).fetchone()
+    if row[0] + more > MOST_EXPRESSIONS:
+        raise InvalidRequest(f"A blocklist has at most {MOST_EXPRESSIONS} expressions; this one has {row[0]}")
 
 
 def _insert(conn: Connection, made: Keyword) -> bool:

@@ -11,10 +11,12 @@ import msgspec
 from appliance.database import Connection
 from appliance.errors import Misconfigured
 from appliance.house import House
-from appliance.text import keywords, normalize
+from appliance.text import expressions, keywords, normalize
+from appliance.text.analysis import RULES
 from appliance.text.blocklist import Blocklist, Entry, Hit, Kind, Match, Severity
 from appliance.text.view import View
 
+_AT_ONCE = 500  # terms that are built where they are asked for: 3 ms
 _KEPT = 256  # organisations whose lists stay built; the shared one, which may be large, is built once for all
 
 
@@ -59,6 +61,12 @@ def read_all(folder: Path) -> list[Entry]:
             raise Misconfigured(f"{path}: cannot be read ({error.strerror})") from error
         except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
             raise Misconfigured(f"{path}: {error}") from error
+        for one in lexicon.lists:
+            if one.analyzer is not None and one.analyzer not in RULES:
+                raise Misconfigured(f"{path}: {one.analyzer!r} is no analyzer; it is one of {', '.join(RULES)}")
+            for term in one.terms if one.match == "regex" else ():
+                if (problem := expressions.problem(term)) is not None:
+                    raise Misconfigured(f"{path}: {term!r} cannot be used: {problem}")
         found += _entries(lexicon, path.stem)
     return found
 
@@ -88,36 +96,76 @@ class Lexicons:
 
     def __init__(self, house: House) -> None:
         self._db = house.db
-        self._shipped = read_all(house.settings.lexicons_dir)
+        self._shipped = Blocklist.build(read_all(house.settings.lexicons_dir))
         self._built: OrderedDict[str | None, tuple[int, Blocklist]] = OrderedDict()
         self._lock = threading.Lock()
+        self._building: set[str | None] = set()
 
     def match(self, org_id: str, text: str) -> Match | None:
-        """The first term of the text that this organisation's prompts may not have; its own terms are tried last."""
-        conn = self._db.reader()
+        """The first term of the text that this organisation's prompts may not have; its own terms are tried last. A
+        change of a list counts from the next call on: who calls this can wait for a long one to be built."""
         views = normalize.views(text)
-        return self._list(conn, None).find(views) or self._list(conn, org_id).find(views)
+        found = (one.find(views) for one in self._lists(org_id, is_patient=True))
+        return next((match for match in found if match is not None), None)
 
     def hits(self, org_id: str, views: list[View]) -> Iterator[Hit]:
-        """Every entry of every list that holds for this organisation, wherever it stands."""
-        conn = self._db.reader()
-        yield from self._list(conn, None).hits(views)
-        yield from self._list(conn, org_id).hits(views)
+        """Every entry of every list that holds for this organisation, wherever it stands. For an event loop: while a
+        list of more than 500 terms is built again, in a thread and in about a second, the former one answers."""
+        for one in self._lists(org_id, is_patient=False):
+            yield from one.hits(views)
 
-    def _list(self, conn: Connection, org_id: str | None) -> Blocklist:
-        version = keywords.version(conn, org_id)
+    def are_ready(self, org_id: str) -> bool:
+        """Whether `hits` will find every list built, if not the newest: else one may have to be built first."""
         with self._lock:
-            built = self._built.get(org_id)
-            if built is not None and built[0] == version:
-                self._built.move_to_end(org_id)
-                return built[1]
-        # built outside the lock: a hundred thousand terms take a second, and the others need not wait for them.
-        # The version was read before the rows: a change in between makes the next caller build it once more.
-        entries = [Entry(one.keyword, one.match, one.category) for one in keywords.every(conn, org_id) if one.enabled]
-        blocklist = Blocklist.build([*(self._shipped if org_id is None else []), *entries])
+            return None in self._built and org_id in self._built
+
+    def prepare(self, org_id: str) -> None:
+        """Build what there is no list of yet. For a thread."""
+        for _ in self._lists(org_id, is_patient=True):
+            pass
+
+    def _lists(self, org_id: str, *, is_patient: bool) -> Iterator[Blocklist]:
+        yield self._shipped
+        conn = self._db.reader()
+        versions = keywords.versions(conn, org_id)
+        for whose in (None, org_id):
+            yield self._list(conn, whose, versions.get(whose, 0), is_patient)
+
+    def _list(self, conn: Connection, whose: str | None, version: int, is_patient: bool) -> Blocklist:
         with self._lock:
-            self._built[org_id] = (version, blocklist)
-            self._built.move_to_end(org_id)
+            built = self._built.get(whose)
+            if built is not None:
+                self._built.move_to_end(whose)
+                if built[0] == version:
+                    return built[1]
+        if built is None or is_patient or not keywords.has_more(conn, whose, _AT_ONCE):
+            return self._build(conn, whose, version)
+        with self._lock:
+            if whose not in self._building:
+                self._building.add(whose)
+                threading.Thread(target=self._rebuild, args=(whose,), name="lexicons", daemon=True).start()
+        return built[1]
+
+    def _rebuild(self, whose: str | None) -> None:
+        try:
+            conn = self._db.reader()
+            self._build(conn, whose, keywords.versions(conn, whose or "").get(whose, 0))
+        finally:
+            with self._lock:
+                self._building.discard(whose)
+
+    def _build(self, conn: Connection, whose: str | None, version: int) -> Blocklist:
+        # outside the lock: others need not wait for a hundred thousand terms. The version was read before the rows: a
+        # change in between makes the next caller build it once more
+        entries = (
+            [Entry(one.keyword, one.match, one.category) for one in keywords.every(conn, whose) if one.enabled]
+            if version
+            else []
+        )
+        blocklist = Blocklist.build(entries)
+        with self._lock:
+            self._built[whose] = (version, blocklist)
+            self._built.move_to_end(whose)
             while len(self._built) > _KEPT:
                 self._built.popitem(last=False)
         return blocklist
