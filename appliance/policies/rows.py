@@ -105,9 +105,9 @@ def _newest(conn: Connection, policy: Policy) -> int:
 def in_force(conn: Connection, org_id: str, reference: str | None) -> Version | None:
     """The active version of the policy with this slug or id, or of the default one; None when the organisation has no
     policy yet. Raises PolicyNotFound."""
-    where = "org_id = :org AND is_default" if reference is None else "org_id = :org AND (slug = :ref OR id = :ref)"
+    wanted = "policy.is_default" if reference is None else "(policy.slug = :ref OR policy.id = :ref)"
     row = conn.execute(
-        f"{_ACTIVE} WHERE policy.{where}",
+        f"{_ACTIVE} WHERE policy.org_id = :org AND {wanted}",
         {"org": org_id, "ref": reference},
     ).fetchone()
     if row is not None:
