@@ -110,6 +110,17 @@ async def given(request: Asked) -> dict[str, Any]:
     return await form.json_object(request)
 
 
+async def closed(request: Asked, entry: Entry) -> dict[str, Any]:
+    """The body, without a member that this route does not know: a slip of the pen must not pass for a change. Raises
+    InvalidRequest."""
+    members = await given(request)
+    known = [field.name for field in entry.fields]
+    unknown = [name for name in members if name not in known]
+    if unknown:
+        raise refused(unknown[0], f"is not known here; there are: {', '.join(known)}")
+    return members
+
+
 def why(request: Asked, members: dict[str, Any]) -> str:
     """The reason, which this change needs. Raises InvalidRequest."""
     reason = maybe_why(request, members)
@@ -154,6 +165,14 @@ def whole(members: dict[str, Any], name: str) -> int | None:
         return int(value)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         raise refused(name, "must be a whole number or null")
+    return value
+
+
+def flag(members: dict[str, Any], name: str) -> bool | None:
+    """None when it is not there, or null. Raises InvalidRequest."""
+    value = members.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise refused(name, "must be true or false")
     return value
 
 

@@ -120,11 +120,11 @@ async def list_policies(request: Asked, org: OrgId) -> PoliciesBody:
 
 @post(_PATH, status_code=201, **administered(CREATE))
 async def create_policy(request: Asked, org: OrgId) -> PolicyBody:
-    given = await _closed(request, CREATE)
+    given = await admin.closed(request, CREATE)
     slug = admin.string(given, "slug")
     name = admin.maybe_string(given, "name") or slug
     template = admin.maybe_string(given, "template") or rows.DEFAULT
-    is_default = _flag(given, "is_default") or False
+    is_default = admin.flag(given, "is_default") or False
     folder = door(request).house.settings.policies_dir
 
     def act(conn: Connection, by: By) -> Policy:
@@ -152,8 +152,8 @@ async def get_policy(request: Asked, org: OrgId, policy: PolicyRef) -> PolicyBod
 
 @patch(_ONE, **administered(CHANGE))
 async def change_policy(request: Asked, org: OrgId, policy: PolicyRef) -> PolicyBody:
-    given = await _closed(request, CHANGE)
-    name, is_default = admin.maybe_string(given, "name"), _flag(given, "is_default")
+    given = await admin.closed(request, CHANGE)
+    name, is_default = admin.maybe_string(given, "name"), admin.flag(given, "is_default")
     return await _write(
         request,
         org,
@@ -170,8 +170,8 @@ async def list_policy_versions(request: Asked, org: OrgId, policy: PolicyRef) ->
 
 @post(f"{_ONE}/versions", status_code=201, **administered(ADD))
 async def create_policy_version(request: Asked, org: OrgId, policy: PolicyRef) -> PolicyBody:
-    given = await _closed(request, ADD)
-    is_whole = _flag(given, "replace") or False
+    given = await admin.closed(request, ADD)
+    is_whole = admin.flag(given, "replace") or False
     return await _write(
         request,
         org,
@@ -184,7 +184,7 @@ async def create_policy_version(request: Asked, org: OrgId, policy: PolicyRef) -
 
 @post(f"{_ONE}/activate", status_code=201, **administered(ACTIVATE))
 async def activate_policy_version(request: Asked, org: OrgId, policy: PolicyRef) -> PolicyBody:
-    given = await _closed(request, ACTIVATE)
+    given = await admin.closed(request, ACTIVATE)
     number = admin.whole(given, "version") if "version" in given else None
     if number is None:
         raise refused("version", "is required")
@@ -209,17 +209,6 @@ def members(given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name in bodies.MEMBERS}
 
 
-async def _closed(request: Asked, entry: Entry) -> dict[str, Any]:
-    """The body, without a member that this route does not know: a slip of the pen must not pass for a change. Raises
-    InvalidRequest."""
-    given = await admin.given(request)
-    known = [field.name for field in entry.fields]
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        raise refused(unknown[0], f"is not known here; there are: {', '.join(known)}")
-    return given
-
-
 async def _write(
     request: Asked, org: str, given: dict[str, Any], act: Callable[[Connection, By], Policy]
 ) -> PolicyBody:
@@ -232,10 +221,3 @@ async def _write(
         return policies.body(conn, act(conn, by), is_operator=True)
 
     return await door(request).house.db.write_async(write)
-
-
-def _flag(given: dict[str, Any], name: str) -> bool | None:
-    value = given.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise refused(name, "must be true or false")
-    return value

@@ -9,7 +9,7 @@ A chunk of events is a matrix of float32; thresholds are compared as float32 as 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,6 +33,8 @@ _ALLOW, _BLOCK = ACTIONS.index("allow"), ACTIONS.index("block")
 _DECISION = np.array([{"allow": 0, "flag": 1, "block": 2}[DECISIONS[action]] for action in ACTIONS], dtype=np.int8)
 _WORDS = ("allow", "flag", "block")
 
+Reader = Callable[[], Connection]
+"""The connection of whichever thread a chunk is read in."""
 Codes = NDArray[np.int8]
 Flags = NDArray[np.bool_]
 Scores = NDArray[np.float32]
@@ -101,13 +103,13 @@ class _Part(msgspec.Struct, frozen=True):
     versions: NDArray[np.int16]
 
 
-def run(conn: Connection, wanted: Wanted, body: Body, *, has_judge: bool, most_flips: int = 100) -> Report:
+def run(reader: Reader, wanted: Wanted, body: Body, *, has_judge: bool, most_flips: int = 100) -> Report:
     """The whole of it. 1 million events take 4 s of one core and 60 MB; call it in a thread."""
     report = Report()
     turns: dict[tuple[int, int], Turn] = {}
     actions: Counter[str] = Counter()
     missing: Counter[str] = Counter()
-    replay = Replay(conn, body, has_judge=has_judge)
+    replay = Replay(reader, body, has_judge=has_judge)
     for part in replay.parts(wanted):
         report.events += len(part.ids)
         report.since, report.until = part.at[-1], report.until or part.at[0]
@@ -134,9 +136,9 @@ def run(conn: Connection, wanted: Wanted, body: Body, *, has_judge: bool, most_f
     return report
 
 
-def every_flip(conn: Connection, wanted: Wanted, body: Body, *, has_judge: bool) -> Iterator[list[Flip]]:
+def every_flip(reader: Reader, wanted: Wanted, body: Body, *, has_judge: bool) -> Iterator[list[Flip]]:
     """All of them, newest first, a chunk's at a time."""
-    replay = Replay(conn, body, has_judge=has_judge)
+    replay = Replay(reader, body, has_judge=has_judge)
     for part in replay.parts(wanted):
         yield list(replay.flips(part))
 
@@ -152,8 +154,8 @@ def _pairs(part: _Part, before: Codes, after: Codes) -> Iterator[tuple[tuple[int
 class Replay:
     """One new version, over any number of chunks."""
 
-    def __init__(self, conn: Connection, body: Body, *, has_judge: bool) -> None:
-        self._conn = conn
+    def __init__(self, reader: Reader, body: Body, *, has_judge: bool) -> None:
+        self._reader = reader
         self._new = _Version(body)
         self._has_judge = has_judge
         self._versions: dict[str, int] = {}
@@ -193,7 +195,7 @@ class Replay:
         of_policy = "" if wanted.policy_id is None else "AND policy_id = :policy"
         after = "" if place is None else "AND (created_at, seq) < (:at, :seq)"
         at, seq = place or (0, 0)
-        cursor = self._conn.cursor()
+        cursor = self._reader().cursor()
         cursor.row_factory = None  # plain tuples: half the time of rows
         found = cursor.execute(
             f"""
@@ -245,7 +247,7 @@ class Replay:
         code = self._versions.get(version_id)
         if code is None:
             code = self._versions[version_id] = len(self._old)
-            self._old.append(_Version(policies.version(self._conn, "", version_id).body))
+            self._old.append(_Version(policies.version(self._reader(), "", version_id).body))
         return code
 
     def _drivers(self, part: _Part, places: NDArray[np.intp]) -> list[tuple[str, ...]]:
