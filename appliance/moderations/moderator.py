@@ -131,6 +131,10 @@ class Moderator:
             raise Unavailable(error.message, retry_after_s=5) from error
         return [_joined(one, answer[HEADS_MODEL]) for one, answer in zip(found, answers, strict=True)]
 
+    async def sampled(self) -> None:
+        """All that was drawn so far was read by the judge, or given up."""
+        await self._sampler.drained()
+
     def close(self) -> None:
         self._sampler.close()
         self._readers.close()

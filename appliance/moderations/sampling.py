@@ -131,6 +131,9 @@ class Sampler:
                 together.append(self._waiting.popleft())
             try:
                 await self._read(together, question)
+            except asyncio.CancelledError:
+                meters.sampled("dropped", len(together))
+                raise
             except (Failure, Unavailable) as error:
                 meters.sampled("failed", len(together))
                 log.warning("samples not read", extra={"count": len(together), "why": error.message})
