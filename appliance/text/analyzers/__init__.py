@@ -3,12 +3,16 @@
 from collections.abc import Callable
 
 from appliance.text.analysis import Result
-from appliance.text.analyzers import blocklist, language, profanity
+from appliance.text.analyzers import blocklist, emoji, formatting, language, nsfw, profanity, url
 from appliance.text.reading import Reading
 
 ANALYZERS: dict[str, Callable[[Reading], Result]] = {
     "profanity": profanity.look,
+    "url": url.look,
     "language": language.look,
+    "emoji": emoji.look,
+    "formatting": formatting.look,
+    "nsfw": nsfw.look,
     "blocklist": blocklist.look,
 }
 """In the order of analysis.RULES."""
