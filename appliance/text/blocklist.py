@@ -14,6 +14,9 @@ from appliance.text import normalize
 from appliance.text.expressions import Expressions
 from appliance.text.view import View
 
+_SHORTEST_SOUNDED = 4  # letters of a term that is found by its sound: Russian асс is an ace
+
+
 Kind = Literal["word", "substring", "regex"]
 Severity = Literal["low", "medium", "high", "critical"]
 Effect = Literal["block", "allow", "innocent"]
@@ -112,7 +115,10 @@ class Blocklist:
                     yield Hit(self._expressions[index], *view.span(start, end), view.disguise)
             if not self._entries:
                 continue
+            shortest = _SHORTEST_SOUNDED if view.disguise == "transliteration" else 0
             for start, end, indexes in self._places(view.text):
+                if end - start < shortest:
+                    continue
                 for index in indexes:
                     entry = self._entries[index]
                     if entry.match == "substring" or _stands_alone(view.text, start, end):

@@ -3,15 +3,29 @@
 from collections.abc import Callable
 
 from appliance.text.analysis import Result
-from appliance.text.analyzers import blocklist, emoji, formatting, language, nsfw, profanity, url
+from appliance.text.analyzers import (
+    blocklist,
+    emoji,
+    evasion,
+    formatting,
+    language,
+    nsfw,
+    pattern_toxicity,
+    profanity,
+    transliteration,
+    url,
+)
 from appliance.text.reading import Reading
 
 ANALYZERS: dict[str, Callable[[Reading], Result]] = {
     "profanity": profanity.look,
+    "pattern_toxicity": pattern_toxicity.look,
+    "evasion": evasion.look,
     "url": url.look,
     "language": language.look,
     "emoji": emoji.look,
     "formatting": formatting.look,
+    "transliteration": transliteration.look,
     "nsfw": nsfw.look,
     "blocklist": blocklist.look,
 }
