@@ -10,7 +10,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from litestar.testing import TestClient
@@ -19,6 +19,9 @@ from appliance import database
 from appliance.house import House
 from appliance.settings import Log, Settings
 from tests.cast import UNHURRIED, Person, enrol
+
+if TYPE_CHECKING:
+    from tests.surfaces import WithModels
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +79,17 @@ def _migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     conn.close()
     return path
+
+
+@pytest.fixture(scope="session")
+def models_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator["WithModels"]:
+    """A running server with the starter weights, for the surfaces' own clients; loopback is no private network to it.
+    Everybody enrols an organisation of their own."""
+    from tests.surfaces import WithModels
+
+    served = WithModels(tmp_path_factory.mktemp("models"), CUSTOMHOUSE_MEDIA_ALLOWED_PRIVATE_CIDRS="127.0.0.0/8")
+    yield served
+    served.close()
 
 
 @pytest.fixture

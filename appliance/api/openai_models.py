@@ -2,10 +2,11 @@
 to see whether the address and the key are right."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, get
+from litestar.params import PathParameter
 
 from appliance.accounts.keys import Caller
 from appliance.api.documents import Answer, Entry, operation
@@ -16,6 +17,7 @@ from appliance.moderations.moderator import HEADS_MODEL
 from appliance.policies import rows as policies
 
 AnyRequest = Request[Caller, Any, Any]
+ModelId = Annotated[str, PathParameter(description="An id of the list; it may hold a slash.")]
 
 _SINCE = 1_767_225_600  # 2026-01-01, for clients that sort by it
 
@@ -90,12 +92,12 @@ async def list_openai_models(request: AnyRequest) -> Response[Models]:
 
 
 @get("/v1/models/{model_id:path}", **operation(_one("show_model")))
-async def show_model(request: AnyRequest, model_id: str) -> Response[Model]:
+async def show_model(request: AnyRequest, model_id: ModelId) -> Response[Model]:
     return Response(_named(request, model_id))
 
 
 @get("/openai/v1/models/{model_id:path}", **operation(_one("show_openai_model")))
-async def show_openai_model(request: AnyRequest, model_id: str) -> Response[Model]:
+async def show_openai_model(request: AnyRequest, model_id: ModelId) -> Response[Model]:
     return Response(_named(request, model_id))
 
 

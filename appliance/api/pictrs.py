@@ -1,10 +1,11 @@
 """pict-rs's external validation (C.4): every upload of a Lemmy instance comes here before it is kept. The status is
 all that is read: 2xx keeps it, anything else refuses it, so what cannot be decided is refused too."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, post
+from litestar.params import PathParameter
 
 from appliance.accounts.keys import Caller
 from appliance.api import form, pictures
@@ -13,6 +14,7 @@ from appliance.api.door import door
 from appliance.errors import InvalidRequest
 
 AnyRequest = Request[Caller, Any, Any]
+Token = Annotated[str, PathParameter(description="The API key.")]
 
 
 class Decided(msgspec.Struct, frozen=True):
@@ -39,7 +41,7 @@ VALIDATE = Entry(
 
 
 @post("/compat/pictrs/{token:str}", status_code=200, **operation(VALIDATE))
-async def pictrs_validation(request: AnyRequest, token: str) -> Response[Decided]:
+async def pictrs_validation(request: AnyRequest, token: Token) -> Response[Decided]:
     there = door(request)
     most = there.house.settings.media.max_image_mb * 1_000_000
     async with form.media_body(request, most, there.bodies) as content:

@@ -1,11 +1,12 @@
 """Pleroma's and Rebased's NsfwApiPolicy (C.4): a score for a picture by its address, which comes as it is, without
 percent-encoding. An error leaves it to the policy's own setting, which lets the post pass."""
 
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import unquote
 
 import msgspec
 from litestar import Request, Response, get
+from litestar.params import PathParameter
 
 from appliance.accounts.keys import Caller
 from appliance.api import pictures
@@ -13,6 +14,7 @@ from appliance.api.documents import Answer, Entry, Field, operation
 from appliance.errors import InvalidRequest, Unavailable
 
 AnyRequest = Request[Caller, Any, Any]
+Token = Annotated[str, PathParameter(description="The API key.")]
 
 _LONGEST = 2048
 
@@ -46,7 +48,7 @@ SCORE = Entry(
 
 
 @get("/compat/pleroma/{token:str}", **operation(SCORE))
-async def pleroma_score(request: AnyRequest, token: str) -> Response[Scored]:
+async def pleroma_score(request: AnyRequest, token: Token) -> Response[Scored]:
     url = _address(request.scope["query_string"])
     found = await pictures.screen(request, "pleroma", field="url", url=url)
     if not any(score.category == "nsfw" for score in found.scores):
