@@ -6,14 +6,19 @@ from collections.abc import Mapping
 import msgspec
 
 from appliance.text.analysis import RULES, Analysis
+from appliance.text.analyzers import ANALYZERS
 
 
 class Attribute(msgspec.Struct, frozen=True):
     """`ways`: the score is the highest of them; of a way with several parts the lowest counts (all must be so). A part
-    is a label of the text heads or a rule of the engine."""
+    is a label of the text heads or a rule of the engine; a way whose rule the engine does not have is passed over."""
 
     meaning: str
     ways: tuple[tuple[str, ...], ...]
+
+    @property
+    def open_ways(self) -> list[tuple[str, ...]]:
+        return [way for way in self.ways if all(part in ANALYZERS or part not in RULES for part in way)]
 
     @property
     def needs_heads(self) -> bool:
@@ -21,15 +26,16 @@ class Attribute(msgspec.Struct, frozen=True):
 
     @property
     def formula(self) -> str:
-        ways = [way[0] if len(way) == 1 else f"the lower of {' and '.join(way)}" for way in self.ways]
+        ways = [way[0] if len(way) == 1 else f"the lower of {' and '.join(way)}" for way in self.open_ways]
         return ways[0] if len(ways) == 1 else f"the highest of: {'; '.join(ways)}"
 
     def score(self, analysis: Analysis) -> float | None:
         """None when a part is missing: nothing answered it."""
         told = {name: one.score for name, one in analysis.results.items()} | analysis.labels
-        if any(part not in told for way in self.ways for part in way):
+        ways = self.open_ways
+        if not ways or any(part not in told for way in ways for part in way):
             return None
-        return min(1.0, max(0.0, max(min(told[part] for part in way) for way in self.ways)))
+        return min(1.0, max(0.0, max(min(told[part] for part in way) for way in ways)))
 
 
 _TOXICITY = Attribute(
@@ -61,7 +67,7 @@ ATTRIBUTES = {
     ),
     "SPAM": Attribute("Irrelevant and unsolicited commercial content.", (("spam",),)),
 }
-"""The attributes that are answered."""
+"""The attributes that are answered, as far as the engine has their rules."""
 
 EXPERIMENTAL = "_EXPERIMENTAL"
 """A name that ends so is the attribute without it."""
@@ -101,12 +107,16 @@ def plain(name: str) -> str:
 
 def find(name: str) -> Attribute | None:
     """By the name as it is requested, in any of its forms; None when nothing answers it."""
-    return ATTRIBUTES.get(plain(name).removesuffix(EXPERIMENTAL)) if plain(name) not in UNCOVERED else None
+    if plain(name) in UNCOVERED:
+        return None
+    found = ATTRIBUTES.get(plain(name).removesuffix(EXPERIMENTAL))
+    return found if found is not None and found.open_ways else None
 
 
 def is_known(name: str) -> bool:
     """Whether Perspective has it, answered here or not."""
-    return find(name) is not None or plain(name) in UNCOVERED or plain(name) + EXPERIMENTAL in UNCOVERED
+    bare = plain(name)
+    return bare.removesuffix(EXPERIMENTAL) in ATTRIBUTES or bare in UNCOVERED or bare + EXPERIMENTAL in UNCOVERED
 
 
 def languages(attribute: Attribute, of_heads: tuple[str, ...]) -> tuple[str, ...]:
@@ -119,4 +129,5 @@ def coverage(of_heads: tuple[str, ...]) -> Mapping[str, str]:
     return {
         name: f"{one.meaning} Languages: {', '.join(languages(one, of_heads))}. Score: {one.formula}."
         for name, one in ATTRIBUTES.items()
+        if one.open_ways
     }
