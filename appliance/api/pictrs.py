@@ -30,7 +30,7 @@ VALIDATE = Entry(
     description=(
         "`PICTRS__MEDIA__EXTERNAL_VALIDATION=http://HOST:8000/compat/pictrs/YOUR_API_KEY`: pict-rs sends no header of "
         "its own, so the key stands in the path; give it a key that may do `moderate:image` and nothing else. The body "
-        "is the picture. Videos are refused with 415."
+        "is the picture. A video is refused too."
     ),
     answer=Answer(200, Decided, "Keep it.", {"keep": {"job_id": _JOB, "categories": {"nsfw": False}}}),
     also=(Answer(406, Decided, "Refuse it.", {"refuse": {"job_id": _JOB, "categories": {"nsfw": True}}}),),
