@@ -200,6 +200,187 @@ class Moderation(msgspec.Struct, frozen=True, kw_only=True):
         return self.decision == "allow"
 
 
+class EventPolicy(msgspec.Struct, frozen=True):
+    id: str
+    version_id: str
+    version: int
+
+
+class ListedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision in short. No text is kept: `content_hash` is the same for the same text under the same version."""
+
+    id: str
+    request_id: str
+    decision: Literal["allow", "flag", "block"]
+    engine_action: str
+    severity: str
+    modality: str
+    language: str
+    origin: str
+    """Which surface was asked: omnimod, openai, perspective …"""
+    policy: EventPolicy
+    content_hash: str
+    external_id: str | None
+    api_key_id: str | None
+    job_id: str | None
+    created_at: str
+
+
+class EventPage(msgspec.Struct, frozen=True):
+    events: list[ListedEvent]
+    next_cursor: str | None
+
+
+class Event(Moderation, frozen=True, kw_only=True):
+    """The decision as it was answered, and where it came from."""
+
+    origin: str
+    metadata: dict[str, str]
+    api_key_id: str | None
+    job_id: str | None
+
+
+# --- policies --------------------------------------------------------------------------------------------------------
+
+
+class Thresholds(msgspec.Struct, frozen=True):
+    """Scores from which on it warns, asks for review, blocks; None: it never does."""
+
+    warn: float | None
+    review: float | None
+    block: float | None
+
+
+class Rule(msgspec.Struct, frozen=True):
+    enabled: bool
+    thresholds: Thresholds
+
+
+class HashReuse(msgspec.Struct, frozen=True):
+    enabled: bool
+    ttl_seconds: int
+
+
+class Semantic(msgspec.Struct, frozen=True):
+    """When the judge is asked, and what happens when it cannot be."""
+
+    mode: str
+    fail_mode: str
+    deadline_ms: int
+    audit_share: float
+    question: str
+
+
+class PolicyVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """It never changes."""
+
+    id: str
+    version: int
+    is_active: bool
+    analyzers: dict[str, Rule]
+    hash_reuse: HashReuse
+    semantic: Semantic
+    observe_only: bool
+    copied_from: int | None
+    created_at: str
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """A policy, with the version that is in force."""
+
+    id: str
+    slug: str
+    name: str
+    is_default: bool
+    version: PolicyVersion
+    created_at: str
+    updated_at: str
+
+
+class Policies(msgspec.Struct, frozen=True):
+    policies: list[Policy]
+
+
+class PolicyVersions(msgspec.Struct, frozen=True):
+    versions: list[PolicyVersion]
+
+
+# --- the plan --------------------------------------------------------------------------------------------------------
+
+
+class ModerationDay(msgspec.Struct, frozen=True):
+    date: str
+    requests: int
+    allow: int
+    flag: int
+    block: int
+    cache_hits: int
+    text_llm_credits: int
+
+
+class ModerationUsage(msgspec.Struct, frozen=True):
+    """A month of decisions, in UTC."""
+
+    period: str
+    standard_requests: int
+    text_llm_credits: int
+    cache_hits: int
+    by_decision: dict[str, int]
+    daily: list[ModerationDay]
+
+
+class Quota(msgspec.Struct, frozen=True):
+    """Decisions of this month against the plan's; None: there is no end."""
+
+    plan_tier: str
+    monthly_request_quota: int | None
+    used: int
+    remaining: int | None
+    resets_at: str
+
+
+class Plan(msgspec.Struct, frozen=True):
+    slug: str
+    name: str
+    monthly_request_quota: int | None
+    rate_limit_per_minute: int
+    is_current: bool
+    is_sold: bool
+
+
+class Plans(msgspec.Struct, frozen=True):
+    plans: list[Plan]
+
+
+class Organisation(msgspec.Struct, frozen=True):
+    id: str
+    name: str
+    status: str
+    plan_tier: str
+    rate_limit_per_minute: int
+    created_at: str
+
+
+class LastDay(msgspec.Struct, frozen=True):
+    requests: int
+    by_decision: dict[str, int]
+
+
+class Deciding(msgspec.Struct, frozen=True):
+    """How those who decide are."""
+
+    status: str
+    rules: str
+    heads: str
+    judge: str
+
+
+class Overview(msgspec.Struct, frozen=True):
+    quota: Quota
+    last_24_hours: LastDay
+    provider: Deciding
+
+
 # --- use -------------------------------------------------------------------------------------------------------------
 
 

@@ -38,6 +38,9 @@ class AsyncCustomhouse:
         self.jobs = AsyncJobs(self)
         self.batches = AsyncBatches(self)
         self.moderations = AsyncModerations(self)
+        self.events = AsyncEvents(self)
+        self.policies = AsyncPolicies(self)
+        self.account = AsyncAccount(self)
         self.usage = AsyncUsage(self)
         self.config = AsyncConfig(self)
         self.categories = AsyncCategories(self)
@@ -191,9 +194,29 @@ class AsyncBatches(AsyncRoom):
 
 class AsyncModerations(AsyncRoom):
     create = _said(calls.moderate_text)
+    image = _said(calls.moderate_image)
+
+
+class AsyncEvents(AsyncRoom):
+    list = _said(calls.list_events)
+    get = _said(calls.get_event)
+
+
+class AsyncPolicies(AsyncRoom):
+    list = _said(calls.list_policies)
+    get = _said(calls.get_policy)
+    versions = _said(calls.list_policy_versions)
+
+
+class AsyncAccount(AsyncRoom):
+    quota = _said(calls.get_quota)
+    plans = _said(calls.list_plans)
+    organisation = _said(calls.get_organisation)
+    overview = _said(calls.get_overview)
 
 
 class AsyncUsage(AsyncRoom):
+    moderations = _said(calls.get_moderation_usage)
     month = _said(calls.get_usage)
     volume = _said(calls.get_volume)
     cost = _said(calls.get_cost)

@@ -130,13 +130,115 @@ def moderate_text(
     language: str | None = None,
     force_fresh: bool = False,
     metadata: Mapping[str, str] | None = None,
+    idempotency_key: str | None = None,
 ) -> Call[answers.Moderation]:
     """A decision on a text of 1 to 10,000 characters, at once. `policy` is a slug or an id; without it the default
     decides. `force_fresh` decides anew what was decided before. An event stays, with scores and without the text."""
     given = _given(modality="text", input=text, policy=policy, language=language, metadata=metadata)
     if force_fresh:
         given["force_fresh"] = True
-    return Call("POST", "/v1/moderations", _moderation, json=given)
+    return Call("POST", "/v1/moderations", _moderation, json=given, headers=_once(idempotency_key))
+
+
+def moderate_image(
+    image: str | os.PathLike[str] | bytes | IO[bytes], *, policy: str | None = None
+) -> Call[answers.Moderation]:
+    """A decision on a picture of at most 4 MB, a path or its bytes, at once. The picture is not kept. It is a job, and
+    takes no Idempotency-Key: it is not sent again once it may have arrived."""
+    content = Path(image).read_bytes() if isinstance(image, str | os.PathLike) else image
+    raw = content if isinstance(content, bytes) else content.read()
+    headers = _given(**{"Content-Type": "application/octet-stream", "x-omnimod-policy": policy})
+    return Call("POST", "/v1/moderations/image", _moderation, raw=raw, headers=headers, is_repeatable=False)
+
+
+_event_page = _of(answers.EventPage)
+_event = _of(answers.Event)
+
+
+def list_events(
+    *,
+    limit: int = 50,
+    cursor: str | None = None,
+    decision: Literal["allow", "flag", "block"] | None = None,
+    policy: str | None = None,
+    external_id: str | None = None,
+    language: str | None = None,
+    origin: str | None = None,
+    since: When | None = None,
+    until: When | None = None,
+) -> Call[answers.EventPage]:
+    """A page of decisions, newest first; `next_cursor` asks for the one after it."""
+    query = _query(
+        limit=limit,
+        cursor=cursor,
+        decision=decision,
+        policy=policy,
+        external_id=external_id,
+        language=language,
+        origin=origin,
+    )
+    return Call("GET", "/v1/events", _event_page, query={**query, **_range(since, until)})
+
+
+def get_event(event_id: str) -> Call[answers.Event]:
+    """A decision as it was answered."""
+    return Call("GET", f"/v1/events/{_safe(event_id)}", _event)
+
+
+# --- policies --------------------------------------------------------------------------------------------------------
+
+_policies = _of(answers.Policies)
+_policy = _of(answers.Policy)
+_policy_versions = _of(answers.PolicyVersions)
+
+
+def list_policies() -> Call[answers.Policies]:
+    """The default first, each with the version that is in force."""
+    return Call("GET", "/v1/policies", _policies)
+
+
+def get_policy(policy: str) -> Call[answers.Policy]:
+    """By slug or id."""
+    return Call("GET", f"/v1/policies/{_safe(policy)}", _policy)
+
+
+def list_policy_versions(policy: str) -> Call[answers.PolicyVersions]:
+    """Every version that it had."""
+    return Call("GET", f"/v1/policies/{_safe(policy)}/versions", _policy_versions)
+
+
+# --- the plan --------------------------------------------------------------------------------------------------------
+
+_moderation_usage = _of(answers.ModerationUsage)
+_quota = _of(answers.Quota)
+_plans = _of(answers.Plans)
+_organisation = _of(answers.Organisation)
+_overview = _of(answers.Overview)
+
+
+def get_moderation_usage(period: str | None = None) -> Call[answers.ModerationUsage]:
+    """Decisions by day. `period` is a month, YYYY-MM; without one it is the present."""
+    return Call("GET", "/v1/usage", _moderation_usage, query=_query(period=period))
+
+
+def get_quota() -> Call[answers.Quota]:
+    """What is left of the month's decisions."""
+    return Call("GET", "/v1/quota", _quota)
+
+
+def list_plans() -> Call[answers.Plans]:
+    """Those on offer, and yours."""
+    return Call("GET", "/v1/plans", _plans)
+
+
+def get_organisation() -> Call[answers.Organisation]:
+    """Its standing, its plan and the rate limit that holds."""
+    return Call("GET", "/v1/org", _organisation)
+
+
+def get_overview() -> Call[answers.Overview]:
+    """The quota, the last 24 hours, and how those who decide are."""
+    return Call("GET", "/v1/overview", _overview)
 
 
 # --- use -------------------------------------------------------------------------------------------------------------

@@ -41,6 +41,9 @@ class Customhouse:
         self.jobs = Jobs(self)
         self.batches = Batches(self)
         self.moderations = Moderations(self)
+        self.events = Events(self)
+        self.policies = Policies(self)
+        self.account = Account(self)
         self.usage = Usage(self)
         self.config = Config(self)
         self.categories = Categories(self)
@@ -193,9 +196,29 @@ class Batches(Room):
 
 class Moderations(Room):
     create = _said(calls.moderate_text)
+    image = _said(calls.moderate_image)
+
+
+class Events(Room):
+    list = _said(calls.list_events)
+    get = _said(calls.get_event)
+
+
+class Policies(Room):
+    list = _said(calls.list_policies)
+    get = _said(calls.get_policy)
+    versions = _said(calls.list_policy_versions)
+
+
+class Account(Room):
+    quota = _said(calls.get_quota)
+    plans = _said(calls.list_plans)
+    organisation = _said(calls.get_organisation)
+    overview = _said(calls.get_overview)
 
 
 class Usage(Room):
+    moderations = _said(calls.get_moderation_usage)
     month = _said(calls.get_usage)
     volume = _said(calls.get_volume)
     cost = _said(calls.get_cost)

@@ -1,8 +1,9 @@
 """OmniMod's client, over a Customhouse: `from omnimod_sdk import OmniModClient` works as it is documented."""
 
+import os
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from customhouse_sdk import AsyncCustomhouse, Customhouse, __version__
 from customhouse_sdk.answers import Moderation as ModerationResult
@@ -36,6 +37,8 @@ __all__ = [
     "ServerError",
     "__version__",
 ]
+
+Picture = str | os.PathLike[str] | bytes | IO[bytes]
 
 OmniModError = CustomhouseError
 OmniModConnectionError = ConnectionFailed
@@ -75,6 +78,10 @@ class OmniModClient:
             text, policy=policy, language=language, force_fresh=force_fresh, metadata=metadata
         )
 
+    def moderate_image(self, image: Picture, *, policy: str | None = None) -> ModerationResult:
+        """The same of a picture of at most 4 MB: a path, an open file or its bytes."""
+        return self._customhouse.moderations.image(image, policy=policy)
+
     def close(self) -> None:
         self._customhouse.close()
 
@@ -113,6 +120,10 @@ class AsyncOmniModClient:
         return await self._customhouse.moderations.create(
             text, policy=policy, language=language, force_fresh=force_fresh, metadata=metadata
         )
+
+    async def moderate_image(self, image: Picture, *, policy: str | None = None) -> ModerationResult:
+        """The same of a picture of at most 4 MB: a path, an open file or its bytes."""
+        return await self._customhouse.moderations.image(image, policy=policy)
 
     async def close(self) -> None:
         await self._customhouse.close()
