@@ -6,6 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import click
@@ -25,6 +26,8 @@ BENCHES = {
     "clip": ("(f) 60 s 720p clip ÷ PyAV keyframe-only decode", "appliance.bench.video:clip"),
 }
 GPU = ("on a GPU: absolute figures", "appliance.bench.gpu:run")
+POLICIES = ("a version previewed over stored events, and the list of them", "appliance.bench.policies:run")
+TEXT = {"text": ("the text engine against 100 thousand terms, and two peers in process", "appliance.bench.text:run")}
 HISTORY = ("the list, usage and the export, on generated jobs", "appliance.bench.history:run")
 
 
@@ -33,8 +36,24 @@ HISTORY = ("the list, usage and the export, on generated jobs", "appliance.bench
 @click.option("--gpu", is_flag=True, help="The GPU's absolute figures instead (needs CUDA builds).")
 @click.option("--history", is_flag=True, help="The list of jobs, usage and the export instead, on generated jobs.")
 @click.option("--jobs", type=click.IntRange(1000), default=10_000_000, help="How many jobs --history generates.")
+@click.option("--policies", is_flag=True, help="The preview of a policy version over 1 million events instead.")
+@click.option("--text", is_flag=True, help="The text engine instead.")
+@click.option(
+    "--labelled",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV or JSONL with text and label: --text compares on these, with AUC.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def bench(only: tuple[str, ...], gpu: bool, history: bool, jobs: int, as_json: bool) -> None:
+def bench(
+    only: tuple[str, ...],
+    gpu: bool,
+    history: bool,
+    jobs: int,
+    policies: bool,
+    text: bool,
+    labelled: Path | None,
+    as_json: bool,
+) -> None:
     """Measure this machine. Takes some minutes; nothing of your state directory is changed."""
     loaded = settings.load()
     console = Console(stderr=True)
@@ -44,6 +63,10 @@ def bench(only: tuple[str, ...], gpu: bool, history: bool, jobs: int, as_json: b
         wanted = {"gpu": GPU}
     elif history:
         wanted, how = {"history": HISTORY}, {"jobs": jobs}
+    elif policies:
+        wanted = {"policies": POLICIES}
+    elif text:
+        wanted, how = TEXT, {"labelled": labelled}
     results: dict[str, dict[str, Any]] = {}
     for name, (title, path) in wanted.items():
         console.print(f"{title} …")
