@@ -40,8 +40,8 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def reader(settings: Settings) -> Iterator[Reader]:
-    reader = Reader(settings.inference_socket)
+def reader(house: House) -> Iterator[Reader]:
+    reader = Reader(house.settings.inference_socket)
     yield reader
     reader.close()
 

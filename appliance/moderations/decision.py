@@ -48,7 +48,9 @@ def _gravest(body: Body, results: Mapping[str, Result]) -> Decision:
         if rule.enabled and name in results
     }
     flagged = tuple(name for name, action in actions.items() if action != "allow")
-    graded = [results[name].graded for name in (flagged or actions)]
+    # what has no threshold only informs: how sure the language is says nothing of how bad the text is
+    counting = [name for name in actions if body.analyzers[name].thresholds != Thresholds()]
+    graded = [results[name].graded for name in (flagged or counting)]
     return Decision(gravest(actions.values()), severest(graded), flagged)
 
 
