@@ -1,11 +1,12 @@
 """Azure AI Content Safety's text blocklists: an organisation's lists by name, and their items. C.3."""
 
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import msgspec
 from litestar import Request, Response, delete, get, patch, post
 from litestar.openapi.spec import OpenAPIType
+from litestar.params import PathParameter
 
 from appliance import clock
 from appliance.accounts.keys import Caller
@@ -151,6 +152,18 @@ ITEM = _entry(
 
 _PATH = "/contentsafety/text/blocklists"
 
+Name = Annotated[
+    str, PathParameter(description="The blocklist's name.", schema_extra={"pattern": f"^{named_lists.NAME.pattern}$"})
+]
+NameAndVerb = Annotated[
+    str,
+    PathParameter(
+        description="The blocklist's name, a colon, and what to do with its items.",
+        schema_extra={"pattern": f"^{named_lists.NAME.pattern}:(addOrUpdateBlocklistItems|removeBlocklistItems)$"},
+    ),
+]
+ItemId = Annotated[str, PathParameter(description="The `blocklistItemId`.")]
+
 
 @get(_PATH, **operation(LISTS))
 async def list_blocklists(request: AnyRequest) -> BlocklistsBody:
@@ -164,14 +177,14 @@ async def list_blocklists(request: AnyRequest) -> BlocklistsBody:
 
 
 @get(f"{_PATH}/{{blocklist_name:str}}", **operation(READ))
-async def get_blocklist(request: AnyRequest, blocklist_name: str) -> BlocklistBody:
+async def get_blocklist(request: AnyRequest, blocklist_name: Name) -> BlocklistBody:
     azure_request.check_version(request)
     name = azure_request.list_name(blocklist_name)
     return _list_body(named_lists.get(door(request).house.db.reader(), request.user.org_id, name))
 
 
 @patch(f"{_PATH}/{{blocklist_name:str}}", status_code=200, **operation(PUT))
-async def put_blocklist(request: AnyRequest, blocklist_name: str) -> Response[BlocklistBody]:
+async def put_blocklist(request: AnyRequest, blocklist_name: Name) -> Response[BlocklistBody]:
     azure_request.check_version(request)
     name, caller = azure_request.list_name(blocklist_name), request.user
     given = await form.json_object(request)
@@ -188,16 +201,16 @@ async def put_blocklist(request: AnyRequest, blocklist_name: str) -> Response[Bl
 
 
 @delete(f"{_PATH}/{{blocklist_name:str}}", status_code=204, **operation(DELETE))
-async def delete_blocklist(request: AnyRequest, blocklist_name: str) -> None:
+async def delete_blocklist(request: AnyRequest, blocklist_name: Name) -> None:
     azure_request.check_version(request)
     name, caller = azure_request.list_name(blocklist_name), request.user
     await door(request).house.db.write_async(lambda conn: named_lists.delete(conn, caller, name))
 
 
-@post(f"{_PATH}/{{blocklist_name:str}}", status_code=200, **operation(CHANGE))
-async def change_blocklist_items(request: AnyRequest, blocklist_name: str) -> Response[Any]:
+@post(f"{_PATH}/{{name_and_verb:str}}", status_code=200, **operation(CHANGE))
+async def change_blocklist_items(request: AnyRequest, name_and_verb: NameAndVerb) -> Response[Any]:
     azure_request.check_version(request)
-    name, _, verb = blocklist_name.partition(":")  # the router knows no text after a parameter
+    name, _, verb = name_and_verb.partition(":")  # the router knows no text after a parameter
     name, caller, db = azure_request.list_name(name), request.user, door(request).house.db
     if verb not in ("addOrUpdateBlocklistItems", "removeBlocklistItems"):
         raise NotFound("The path ends in :addOrUpdateBlocklistItems or :removeBlocklistItems")
@@ -212,7 +225,7 @@ async def change_blocklist_items(request: AnyRequest, blocklist_name: str) -> Re
 
 
 @get(f"{_PATH}/{{blocklist_name:str}}/blocklistItems", **operation(ITEMS))
-async def list_blocklist_items(request: AnyRequest, blocklist_name: str) -> ItemsBody:
+async def list_blocklist_items(request: AnyRequest, blocklist_name: Name) -> ItemsBody:
     azure_request.check_version(request)
     name = azure_request.list_name(blocklist_name)
     skip, most, top = _paging(request)
@@ -222,7 +235,7 @@ async def list_blocklist_items(request: AnyRequest, blocklist_name: str) -> Item
 
 
 @get(f"{_PATH}/{{blocklist_name:str}}/blocklistItems/{{item_id:str}}", **operation(ITEM))
-async def get_blocklist_item(request: AnyRequest, blocklist_name: str, item_id: str) -> ItemBody:
+async def get_blocklist_item(request: AnyRequest, blocklist_name: Name, item_id: ItemId) -> ItemBody:
     azure_request.check_version(request)
     name = azure_request.list_name(blocklist_name)
     return _item_body(named_lists.item(door(request).house.db.reader(), request.user.org_id, name, item_id))
