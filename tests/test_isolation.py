@@ -26,7 +26,10 @@ from appliance.database import Connection
 from appliance.house import House
 from appliance.jobs import advance
 from appliance.jobs.job import Finding
+from appliance.policies import change as policies
+from appliance.policies.change import By
 from appliance.settings import Inference, Server, Settings
+from appliance.text.analysis import ANALYZERS
 from tests.cast import UNHURRIED, Person, enrol
 from tests.paying import Till, faking, leading_to
 
@@ -44,6 +47,8 @@ UNKNOWN = {
     "category_id": "00000000-0000-4000-8000-000000000002",
     "payment_method_id": "pm_1Unknown00000000000000000",
     "idempotency_key": "a-key-of-nobody",
+    "model_id": "customhouse/no-policy",
+    "token": "00000000-0000-4000-8000-000000000003",
     "mark": "nobody",
     "from": "2026-05-01T00:00:00Z",
     "to": "2026-05-31T00:00:00Z",
@@ -116,6 +121,18 @@ WALK: dict[str, Try] = {
     ),
     "post /api/v1/billing/checkout-session": Try(200, body={"amount_usd": 25}, is_own=True),
     "post /api/v1/billing/portal-session": Try(200, is_own=True),
+    "post /openai/v1/moderations": Try(503, body={"input": "A lighthouse at dawn"}),  # no model process is here
+    "get /v1/models": Try(200),
+    "get /openai/v1/models": Try(200),
+    "get /v1/models/{model_id}": Try(404),
+    "get /openai/v1/models/{model_id}": Try(404),
+    "post /beta/litellm_basic_guardrail_api": Try(200, body={"texts": ["A lighthouse at dawn"]}, is_own=True),
+    "post /compat/dify": Try(
+        200, body={"point": "app.moderation.output", "params": {"text": "A lighthouse at dawn"}}, is_own=True
+    ),
+    # A key's id is no key.
+    "post /compat/pictrs/{token}": Try(401),
+    "get /compat/pleroma/{token}": Try(401, query={"url": "http://93.184.216.34/{mark}.png"}),
 }
 """Every route that a tenant may ask. Those of the administrator are refused whole, below."""
 
@@ -195,6 +212,8 @@ class Scene:
         ids["payment_method_id"] = self.till.automatic(person.org_id)
         done("post /api/v1/billing/checkout-session")
         self._earn(person, mark)
+        ids["model_id"] = f"customhouse/{self._govern(person, mark)}"
+        ids["token"] = person.key_id
         return ids
 
     def _close(self, job_id: str, mark: str) -> None:
@@ -224,6 +243,19 @@ class Scene:
                 )
 
         self.house.db.write(change)
+
+    def _govern(self, person: Person, mark: str) -> str:
+        """A policy of their own, and the default one beside it."""
+        folder = self.house.settings.policies_dir
+
+        def change(conn: Connection) -> str:
+            rows.begin(conn, person.org_id, folder)
+            by = By(f"key:{person.key_id}", f"{mark} wants it")
+            return policies.create(
+                conn, person.org_id, f"{mark}s-policy", f"{mark} governs", {}, ANALYZERS, folder, by
+            ).slug
+
+        return self.house.db.write(change)
 
     def lists(self) -> dict[str, tuple[int, bytes]]:
         """What Charlie sees where no id is asked for."""
