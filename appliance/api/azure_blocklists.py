@@ -207,10 +207,10 @@ async def delete_blocklist(request: AnyRequest, blocklist_name: Name) -> None:
     await door(request).house.db.write_async(lambda conn: named_lists.delete(conn, caller, name))
 
 
-@post(f"{_PATH}/{{name_and_verb:str}}", status_code=200, **operation(CHANGE))
-async def change_blocklist_items(request: AnyRequest, name_and_verb: NameAndVerb) -> Response[Any]:
+@post(f"{_PATH}/{{blocklist_name:str}}", status_code=200, **operation(CHANGE))
+async def change_blocklist_items(request: AnyRequest, blocklist_name: NameAndVerb) -> Response[Any]:
     azure_request.check_version(request)
-    name, _, verb = name_and_verb.partition(":")  # the router knows no text after a parameter
+    name, _, verb = blocklist_name.partition(":")  # the router knows no text after a parameter
     name, caller, db = azure_request.list_name(name), request.user, door(request).house.db
     if verb not in ("addOrUpdateBlocklistItems", "removeBlocklistItems"):
         raise NotFound("The path ends in :addOrUpdateBlocklistItems or :removeBlocklistItems")

@@ -47,7 +47,9 @@ def documented(
             status, message = refusals.ERRORS[code][0], refusals.message_of(code, scope, messages or {})
             said = DIALECTS[name](Fault(code, message, status, refusals.REQUEST_ID, refusal=_EXAMPLES.get(code)))
             title = f"{name} {code}" if dialect == SHARED else code
-            found.setdefault(said.status, []).append(Shown(id=title, summary=title, value=said.body))
+            found.setdefault(said.status, []).append(
+                Shown(id=title, summary=title, value=msgspec.to_builtins(said.body))
+            )
     return {
         status: ResponseSpec(
             data_container=BODIES[dialect],
