@@ -249,11 +249,9 @@ class Scene:
         folder = self.house.settings.policies_dir
 
         def change(conn: Connection) -> str:
-            rows.begin(conn, person.org_id, folder)
             by = By(f"key:{person.key_id}", f"{mark} wants it")
-            return policies.create(
-                conn, person.org_id, f"{mark}s-policy", f"{mark} governs", {}, ANALYZERS, folder, by
-            ).slug
+            slug, name = f"{mark}s-policy", f"{mark} governs"
+            return policies.create(conn, person.org_id, slug, name, {}, ANALYZERS, folder, by).slug
 
         return self.house.db.write(change)
 
