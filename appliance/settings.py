@@ -176,6 +176,8 @@ class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Webhook deliveries that have ended, with their attempts."""
     jobs_days: int = 400
     """Jobs, with all that is left of them: over the 366 days that an export may span. At least 1: a verdict is read."""
+    moderation_events_days: int = 90
+    """Events of the synchronous surfaces: scores, hashes, list entries. What a version is previewed over, too."""
     every_s: float = 60.0
     """How often it is looked for what is due."""
 
@@ -377,11 +379,12 @@ def _check(settings: Settings) -> None:
         ("retention", "traces_days", 0),
         ("retention", "deliveries_days", 0),
         ("retention", "jobs_days", 1),
+        ("retention", "moderation_events_days", 0),
         ("retention", "every_s", 1),
     ):
         if getattr(getattr(settings, section), key) < low:
             raise Misconfigured(f"{section}.{key} must be at least {low}")
-    for key in ("prompts_days", "traces_days", "deliveries_days", "jobs_days"):
+    for key in ("prompts_days", "traces_days", "deliveries_days", "jobs_days", "moderation_events_days"):
         if getattr(settings.retention, key) > FOR_EVER_DAYS:
             raise Misconfigured(f"retention.{key} must be at most {FOR_EVER_DAYS}, which is for ever")
 

@@ -32,11 +32,13 @@ from appliance.jobs import advance, rows
 from appliance.jobs.job import Finding, JobKind, Status, Submission
 from appliance.jobs.submit import submit
 from appliance.jobs.submit_batch import Item, submit_batch
+from appliance.moderations import events
 from appliance.text import keywords
 from appliance.webhooks import deliveries, endpoints
 from appliance.webhooks.schedule import Outcome, State
 from appliance.work import erase, proof
 from appliance.work.erase import Scope
+from tests import decided
 from tests.cast import Person, enrol
 from tests.test_retention import close, files, number, prompt, texts
 
@@ -223,6 +225,19 @@ def test_the_answer_to_an_idempotency_key_goes_with_its_job(
     assert send("two") == second
 
 
+def test_the_event_of_a_picture_goes_with_its_job_and_what_was_counted_stays(house: House, alice: Person) -> None:
+    job, other = (prompt(house, alice, f"a lighthouse {n}") for n in range(2))
+    close(house, job, other)
+    for one in (job, other):
+        asked = decided.asked({"nsfw": 0.1}, modality="image")
+        house.db.write(lambda conn, one=one, asked=asked: events.record(conn, alice.org_id, None, *asked, job_id=one))
+    erase.erase(house, Scope(job_id=job), **WHO)
+    left = house.db.reader().execute("SELECT job_id FROM moderation_event").fetchall()
+    assert [row["job_id"] for row in left] == [other]
+    assert number(house, "moderation_use") == 1
+    assert_no_orphans(house)
+
+
 # --- an organisation, and the past -----------------------------------------------------------------------------------
 
 
@@ -294,7 +309,7 @@ def test_every_table_that_names_a_job_is_known_to_erase(house: House) -> None:
         for row in reader.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
         if reader.execute("SELECT 1 FROM pragma_table_info(?) WHERE name = 'job_id'", (row["name"],)).fetchone()
     }
-    assert found == {"child", "delivery", "ledger", "job_content"}
+    assert found == {"child", "delivery", "ledger", "job_content", "moderation_event"}
 
 
 def test_an_erased_organisation_leaves_no_row_behind_but_its_accounts(

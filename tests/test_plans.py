@@ -16,7 +16,7 @@ from tests.cast import Person
 WHO: dict[str, Any] = {"actor": "operator:test", "reason": "a test"}
 
 
-def _make(house: House, slug: str = "growth", **fields: Any) -> Plan:
+def _make(house: House, slug: str = "volume", **fields: Any) -> Plan:
     return house.db.write(lambda conn: plans.create(conn, slug, "Growth", Changes(**fields), **WHO))
 
 
@@ -37,7 +37,7 @@ def test_a_plan_holds_for_those_on_it_and_their_own_word_goes_first(
     house: House, alice: Person, charlie: Person
 ) -> None:
     _make(house, charge_method=ChargeMethod.PER_JOB, prompt_micros=800, requests_per_minute=600, burst_per_second=20)
-    _put_on(house, alice.org_id, plan="growth", requests_per_minute=5, charge_method="gpu_time")
+    _put_on(house, alice.org_id, plan="volume", requests_per_minute=5, charge_method="gpu_time")
     held = plans.terms(house.db.reader(), alice.org_id)
     assert (held.requests_per_minute, held.burst_per_second) == (5, 20)
     assert (held.charge_method, held.prompt_micros) == (ChargeMethod.GPU_TIME, 800)
@@ -47,29 +47,29 @@ def test_a_plan_holds_for_those_on_it_and_their_own_word_goes_first(
 def test_a_change_says_in_the_audit_log_what_was_and_what_is(house: House) -> None:
     _make(house, prompt_micros=800)
     changed = house.db.write(
-        lambda conn: plans.change(conn, "growth", Changes(prompt_micros=900, requests_per_minute=None), **WHO)
+        lambda conn: plans.change(conn, "volume", Changes(prompt_micros=900, requests_per_minute=None), **WHO)
     )
     assert (changed.prompt_micros, changed.name) == (900, "Growth")
     line = house.db.reader().execute("SELECT * FROM audit WHERE action = 'plan.changed'").fetchone()
-    assert (line["actor"], line["reason"], line["subject"]) == ("operator:test", "a test", "growth")
+    assert (line["actor"], line["reason"], line["subject"]) == ("operator:test", "a test", "volume")
     assert json.loads(line["detail"]) == {"moved": {"prompt_micros": [800, 900]}}
 
 
 def test_a_change_to_what_is_already_so_leaves_no_line(house: House) -> None:
     made = _make(house, prompt_micros=800)
-    assert house.db.write(lambda conn: plans.change(conn, "growth", Changes(prompt_micros=800), **WHO)) == made
+    assert house.db.write(lambda conn: plans.change(conn, "volume", Changes(prompt_micros=800), **WHO)) == made
     assert not house.db.reader().execute("SELECT 1 FROM audit WHERE action = 'plan.changed'").fetchone()
 
 
 def test_a_plan_is_not_removed_under_those_on_it(house: House, alice: Person) -> None:
     _make(house)
-    _put_on(house, alice.org_id, plan="growth")
-    remove: Callable[[Connection], None] = lambda conn: plans.remove(conn, "growth", **WHO)  # noqa: E731
-    with pytest.raises(Conflict, match="on the plan 'growth': 1;"):
+    _put_on(house, alice.org_id, plan="volume")
+    remove: Callable[[Connection], None] = lambda conn: plans.remove(conn, "volume", **WHO)  # noqa: E731
+    with pytest.raises(Conflict, match="on the plan 'volume': 1;"):
         house.db.write(remove)
     _put_on(house, alice.org_id, plan="standard")
     house.db.write(remove)
-    assert [plan.slug for plan in plans.every(house.db.reader())] == ["standard"]
+    assert "volume" not in [plan.slug for plan in plans.every(house.db.reader())]
 
 
 def test_the_standard_plan_stays(house: House) -> None:
@@ -79,8 +79,8 @@ def test_the_standard_plan_stays(house: House) -> None:
 
 def test_a_hidden_plan_still_holds(house: House, alice: Person) -> None:
     _make(house, is_hidden=True, image_micros=2_000)
-    _put_on(house, alice.org_id, plan="growth")
-    assert plans.get(house.db.reader(), "growth").is_hidden is True
+    _put_on(house, alice.org_id, plan="volume")
+    assert plans.get(house.db.reader(), "volume").is_hidden is True
     assert plans.terms(house.db.reader(), alice.org_id).image_micros == 2_000
 
 
@@ -105,8 +105,8 @@ def test_unusable_plans_are_refused_with_the_field(house: House) -> None:
     _make(house)
     with pytest.raises(Conflict, match="already"):
         _make(house)
-    with pytest.raises(NotFound, match="there are: growth, standard"):
-        plans.get(house.db.reader(), "launch")
+    with pytest.raises(NotFound, match="there are: developer, flex, free, growth, launch, standard, volume"):
+        plans.get(house.db.reader(), "moon")
     with pytest.raises(NotFound):
         plans.terms(house.db.reader(), "nobody")
 

@@ -26,6 +26,7 @@ from appliance.jobs.job import ChildKind, Finding, JobKind, Submission
 from appliance.jobs.submit import submit
 from appliance.jobs.submit_batch import Item, submit_batch
 from appliance.media.decoders import Decoders
+from appliance.moderations import events as moderations
 from appliance.outbound import Outbound
 from appliance.settings import Retention, load
 from appliance.tasks import Lanes
@@ -35,6 +36,7 @@ from appliance.work.hands import Hands
 from appliance.work.retention import DAY_MS
 from appliance.work.runner import Runner
 from appliance.work.sweep import Sweep
+from tests import decided
 from tests.cast import Person
 
 DONE = Finding(categories={"text": False})
@@ -410,6 +412,9 @@ def filled(house: House, who: Person, jobs: int, days_ago: float = 401) -> None:
             """
         )
         conn.execute("UPDATE idempotency SET created_at = ?", (at,))
+        asked = [decided.asked() for _ in range(jobs)]
+        moderations.record_all(conn, who.org_id, None, asked)
+        conn.execute("UPDATE moderation_event SET created_at = ?", (at,))
 
     house.db.write(change)
 
@@ -423,6 +428,7 @@ def test_a_writer_waits_for_a_few_hundred_rows_at_most(house: House, alice: Pers
         "traces": 3000,
         "deliveries": 1500,
         "jobs": 1500,
+        "events": 1500,
         "idempotency": 1500,
         "minutes": 0,
     }

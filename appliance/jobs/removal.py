@@ -41,7 +41,8 @@ def deliveries(conn: Connection, delivery_ids: Sequence[str], most: int) -> int:
 
 
 def jobs(conn: Connection, job_ids: Sequence[str], most: int) -> int:
-    """Remove these jobs, which have no checks any more, and what was sent of them: up to `most` rows; how many went.
+    """Remove these jobs, which have no checks any more, what was sent of them and the event of a picture: up to `most`
+    rows; how many went.
     What they still had of their content is emptied."""
     removed = 0
     for job_id in job_ids:
@@ -49,5 +50,6 @@ def jobs(conn: Connection, job_ids: Sequence[str], most: int) -> int:
         removed += deliveries(conn, [row["id"] for row in sent], most - removed)
         if removed >= most:
             break
+        removed += conn.execute("DELETE FROM moderation_event WHERE job_id = :id", {"id": job_id}).rowcount
         removed += conn.execute("DELETE FROM job WHERE id = :id", {"id": job_id}).rowcount
     return removed

@@ -31,6 +31,7 @@ STAYS = frozenset(
         "audit",  # who did what, and why
         "ledger",  # what was charged and paid
         "usage",  # how many jobs, by the hour
+        "moderation_use",  # how many synchronous requests, by day
         "alert",  # what a person has to look at, of money
         "stripe_customer",  # what Stripe's later news of a payment are known by
         "topup_intent",

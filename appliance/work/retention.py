@@ -272,6 +272,28 @@ def _minutes_due(conn: Connection, settings: Settings, now: int) -> int:
     return _number(conn, "FROM usage WHERE step = 60000 AND at < :before", {"before": now - usage.MINUTES_KEPT})
 
 
+_EVENTS_DUE = """
+    FROM organisation CROSS JOIN moderation_event AS event
+    WHERE event.org_id = organisation.id AND event.created_at <= :before
+"""
+
+
+def _events_before(settings: Settings, now: int) -> dict[str, int]:
+    return {"before": now - settings.retention.moderation_events_days * DAY_MS}
+
+
+def _remove_events(conn: Connection, settings: Settings, now: int, most: int) -> int:
+    rows = conn.execute(f"SELECT event.seq {_EVENTS_DUE} LIMIT :most", {**_events_before(settings, now), "most": most})
+    seqs = json.dumps([row["seq"] for row in rows])
+    return conn.execute(
+        "DELETE FROM moderation_event WHERE seq IN (SELECT value FROM json_each(:seqs))", {"seqs": seqs}
+    ).rowcount
+
+
+def _events_due(conn: Connection, settings: Settings, now: int) -> int:
+    return _number(conn, _EVENTS_DUE, _events_before(settings, now))
+
+
 PURGES = (
     Purge("prompts", "what was submitted", lambda s: s.retention.prompts_days * DAY_MS, _empty_inputs, _inputs_due),
     Purge("traces", "what checks found", lambda s: s.retention.traces_days * DAY_MS, _remove_traces, _traces_due),
@@ -283,6 +305,13 @@ PURGES = (
         _deliveries_due,
     ),
     Purge("jobs", "jobs with their verdicts", lambda s: s.retention.jobs_days * DAY_MS, _remove_jobs, _jobs_due),
+    Purge(
+        "events",
+        "moderation events; the counts by day stay",
+        lambda s: s.retention.moderation_events_days * DAY_MS,
+        _remove_events,
+        _events_due,
+    ),
     Purge(
         "idempotency",
         "answers to an Idempotency-Key",
