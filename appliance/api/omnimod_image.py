@@ -78,7 +78,9 @@ async def create_image_moderation(request: AnyRequest) -> Response[Body]:
         if not content:
             raise InvalidRequest("The body must be a picture", details=[{"field": "body", "issue": "is empty"}])
         try:
-            screened = await pictures.screen(request, "omnimod", field="body", content=content)
+            screened = await pictures.screen(
+                request, "omnimod", field="body", content=content, deadline_s=pictures.DEADLINE_S
+            )
         except UnsupportedMedia as error:  # A.3: unsupported pictures are a 400 here
             raise InvalidRequest(error.message, details=[{"field": "body", "issue": "is no picture"}]) from error
         content_hash = _hash(there.house.pepper, content, version)
