@@ -33,6 +33,7 @@ _KEPT = "ñ"  # Spanish año and ano are different words, and one of them is on 
 MOST_MARKS = 8  # on one letter; a word in any language has fewer, and sorting a million of them would take minutes
 
 _QUOTES = frozenset("‘’ʼ´`＇")  # what is typed for an apostrophe
+_APOSTROPHES = str.maketrans(dict.fromkeys(_QUOTES, "'"))
 _UNSEEN = frozenset("\u034f\u115f\u1160\u3164\uffa0\u2800") | {chr(c) for c in (*range(0xFE00, 0xFE10), 0x20E3)}
 """Letters and marks that show nothing: fillers, the empty Braille cell, variation selectors, the key cap."""
 _UNSEEN_KINDS = ("Cf", "Cc", "Cn", "Co", "Cs")
@@ -127,7 +128,8 @@ def fold(cluster: str) -> str:
         return " " * len(cluster)
     if cluster in _QUOTES:
         return "'"
-    return seen(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", cluster).casefold()).lower())
+    whole = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", cluster).casefold()).lower()
+    return seen(whole.translate(_APOSTROPHES))
 
 
 def seen(text: str) -> str:

@@ -36,7 +36,7 @@ _STRETCHED = re.compile(r"(?<=[^\W\d_])([a-z])\1{2,}|([a-z])\2{2,}(?=[^\W\d_])")
 _SIGN_IN_WORD = re.compile(r"[^\w\s]|_")
 # what makes a token of letters and signs an ordinary one: nothing is looked for in it
 _CONTRACTED = re.compile(r"[^\W\d_]+n't|i'[md]|[^\W\d_]{2,}'(?:s|m|d|re|ll|ve)")
-_COUNTED = re.compile(r"\(?\d[\d.,:]*(?:st|nd|rd|th|s|pm|am|k|m|km|kg|mm|ml|h)[.,;:!?)]*")  # 2nd, 90s, 5pm
+_COUNTED = re.compile(r"\d[\d.,:]*(?:st|nd|rd|th|s|pm|am|k|m|km|kg|mm|ml|h)")  # 2nd, 90s, 5pm
 _LEET_IN_WORD = re.compile(r"(?<=[^\W\d_])[01345@$]{1,2}(?=[^\W\d_])")
 _MAIL = re.compile(r"\w@[\w\-]+\.\w")
 _EDGES = ".,;:!?\"'()[]{}…“”‘’«»*"
@@ -159,8 +159,10 @@ def _translated(text: str, tokens: Iterable[tuple[int, str]], table: Mapping[int
 def _leet_tokens(text: str) -> Iterator[tuple[int, str]]:
     at = 0
     for token in text.split(" "):
-        if token and not token.isalpha() and _LEET_AT_LETTER.search(token) and not _COUNTED.fullmatch(token):
-            yield at, token
+        if token and not token.isalpha():
+            core = token.strip(_EDGES)  # `great!` ends with no letter
+            if _LEET_AT_LETTER.search(core) and not _COUNTED.fullmatch(core):
+                yield at + token.index(core), core
         at += len(token) + 1
 
 
