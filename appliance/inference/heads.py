@@ -6,7 +6,7 @@ nothing that stands at the end of a long text is missed.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -42,9 +42,11 @@ class Heads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Embedder:
-    """Texts → unit vectors, one a window."""
+    """Texts → unit vectors, one a window. `before` stands before every window, where the embedding learnt it so."""
 
-    def __init__(self, folder: Path, device: str = "cpu", threads: int = 0, max_tokens: int = 256) -> None:
+    def __init__(
+        self, folder: Path, device: str = "cpu", threads: int = 0, max_tokens: int = 256, before: str = ""
+    ) -> None:
         self.session = Session(folder / MODEL, device, threads)
         try:
             self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
@@ -55,16 +57,21 @@ class Embedder:
         empty = self._tokenizer.encode("").ids
         if len(empty) != 2:
             raise Misconfigured(f"{folder / TOKENIZER}: expected one token before a text and one after it")
-        self._first, self._last = empty
-        self._room = max_tokens - 2
+        self._begin, self._end = [empty[0], *self._tokens(before)], [empty[1]]
+        self._room = max_tokens - len(self._begin) - len(self._end)
+
+    @classmethod
+    def of(cls, manifest: Manifest, folder: Path, device: str = "cpu", threads: int = 0) -> Self:
+        """As the manifest says that it reads."""
+        said = manifest.parameters
+        return cls(folder, device, threads, int(said.get("max_tokens", 256)), str(said.get("before", "")))
 
     def windows(self, text: str) -> list[list[int]]:
         """The text's tokens in windows that overlap, each as the model takes it. Never empty."""
-        # a lone surrogate, which JSON may carry, is no text to the tokenizer
-        whole = self._tokenizer.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False).ids
+        whole = self._tokens(text)
         step = self._room - self._room // _OVERLAP
         starts = range(0, max(1, len(whole) - self._room // _OVERLAP), step)
-        return [[self._first, *whole[start : start + self._room], self._last] for start in starts]
+        return [[*self._begin, *whole[start : start + self._room], *self._end] for start in starts]
 
     def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
         """A vector for every window of every text, and the index of the text that each belongs to."""
@@ -87,6 +94,10 @@ class Embedder:
     def close(self) -> None:
         self.session.close()
 
+    def _tokens(self, text: str) -> list[int]:
+        # a lone surrogate, which JSON may carry, is no text to the tokenizer
+        return self._tokenizer.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False).ids
+
     def _run(self, windows: Sequence[list[int]]) -> NDArray[np.float32]:
         ids = np.zeros((len(windows), max(map(len, windows))), np.int64)
         mask = np.zeros_like(ids)
@@ -106,7 +117,7 @@ class TextHeads:
     def __init__(self, manifest: Manifest, folder: Path, device: str, threads: int, max_batch: int) -> None:
         heads = read_heads(folder / HEADS)
         self.digest = digest_of(manifest, folder)
-        self._embedder = Embedder(folder, device, threads, int(manifest.parameters.get("max_tokens", 256)))
+        self._embedder = Embedder.of(manifest, folder, device, threads)
         self.labels = list(heads.labels)
         self._weights = np.array([head.weights for head in heads.labels.values()], np.float32)
         self._bias = np.array([head.bias for head in heads.labels.values()], np.float32)

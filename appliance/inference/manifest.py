@@ -71,6 +71,9 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Source(scheme, where, pieces.get("inner", ""), pieces.get("revision", ""))
 
 
+CONVERSIONS = ("tfjs-graph", "packed-onnx", "packed-tokenizer")
+
+
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One file of a model, as it lies in <home>/weights/<model>/<name>: fetched from `source`, or made of `parts`."""
 
@@ -85,7 +88,8 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What travels, when the archive around the file weighs more than the file."""
     convert: str = ""
     """tfjs-graph: the parts (first the graph's JSON or JavaScript module, then the weights in their order) are a
-    TensorFlow.js graph model, written out as ONNX."""
+    TensorFlow.js graph model, written out as ONNX. packed-onnx and packed-tokenizer: the one part is a 4-bit sentence
+    embedding of the format E5S1, of which the graph or the tokenizer.json is written out."""
     parts: list[Part] = []
 
     @property
@@ -158,6 +162,13 @@ class Use(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threshold: float
 
 
+class Levels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The probabilities of a label that 5 %, 1 % and 0.2 % of everyday texts reach."""
+
+    label: str
+    at: list[float]
+
+
 class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A measured figure: on what, which, how much."""
 
@@ -184,6 +195,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     answers: list[Use] = []
     parameters: dict[str, float | int | str] = {}
     """What an adapter of its own needs besides: the faces' score threshold, the embedding's longest text."""
+    levels: list[Levels] = []
     evaluation: list[Evaluation] = []
     notes: str = ""
 
@@ -225,8 +237,8 @@ def _check(file: File, where: str) -> None:
         raise Misconfigured(f"{where}: a file's name has no folder and no leading dot")
     if bool(file.source) == bool(file.parts) or bool(file.parts) != bool(file.convert):
         raise Misconfigured(f"{where}: give either source, or convert with parts")
-    if file.convert not in ("", "tfjs-graph"):
-        raise Misconfigured(f"{where}: convert is {file.convert!r}; it must be tfjs-graph")
+    if file.convert not in ("", *CONVERSIONS):
+        raise Misconfigured(f"{where}: convert is {file.convert!r}; it must be one of {', '.join(CONVERSIONS)}")
     for part in file.fetched:
         try:
             _ = part.origin

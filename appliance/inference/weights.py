@@ -15,7 +15,7 @@ from typing import IO
 import msgspec
 
 from appliance.errors import WeightsError
-from appliance.inference import shelf, sources, tfjs
+from appliance.inference import packed, shelf, sources, tfjs
 from appliance.inference.manifest import File, Manifest, Part, Source
 from appliance.inference.shelf import CHUNK, Digests, Record, WrongDigest
 from appliance.inference.sources import Clients, Progress
@@ -244,9 +244,17 @@ def _converted(file: File, opened: Callable[[Part], contextlib.AbstractContextMa
                 f"{part.source}: sha256 is {actual[:12]}…, but the manifest says {part.sha256[:12]}…. {_DISTRUST}"
             )
     try:
-        return tfjs.convert(pieces[0], pieces[1:])
-    except tfjs.ConversionError as error:
+        return _CONVERTERS[file.convert](pieces)
+    except (tfjs.ConversionError, packed.PackedError) as error:
         raise WeightsError(f"{file.name}: cannot be converted: {error}") from error
+
+
+_CONVERTERS: dict[str, Callable[[list[bytes]], bytes]] = {
+    "tfjs-graph": lambda pieces: tfjs.convert(pieces[0], pieces[1:]),
+    "packed-onnx": lambda pieces: packed.to_onnx(pieces[0]),
+    "packed-tokenizer": lambda pieces: packed.to_tokenizer(pieces[0]),
+}
+"""manifest.CONVERSIONS, each done."""
 
 
 def _chunks(content: IO[bytes]) -> Iterable[bytes]:
