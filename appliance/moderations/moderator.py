@@ -11,9 +11,9 @@ from appliance.accounts.keys import Caller
 from appliance.database import Connection
 from appliance.errors import Failure, Unavailable
 from appliance.house import House
-from appliance.inference.wire import Answer
-from appliance.moderations import decision, events, meters, quota, reuse
+from appliance.moderations import decision, events, heads, meters, quota, reuse
 from appliance.moderations.decision import Decision
+from appliance.moderations.heads import Heads
 from appliance.moderations.readers import Readers
 from appliance.moderations.routing import Reason, route
 from appliance.moderations.sampling import Sampler
@@ -23,7 +23,7 @@ from appliance.policies.version import Version
 from appliance.text.analysis import HEADS, JUDGE, Analysis, Result
 from appliance.text.engine import Engine
 
-HEADS_MODEL = "text-heads"
+HEADS_MODEL = heads.ENGLISH
 
 _COMPAT_S = 20.0  # C.4: a surface that has no answer without the heads waits so long for them
 _LONG = 2_000  # characters of a request, over which the rules cost more milliseconds than the event loop may wait
@@ -57,6 +57,7 @@ class Moderator:
         self._is_warm = False
         """The models of language and spam are read with the first text, which takes a second."""
         self._readers = Readers(house.settings)
+        self._heads = Heads(house.settings, self._readers)
         self._sampler = Sampler(house, self._readers)
 
     async def moderate(self, caller: Caller, ask: Ask, request_id: str) -> Verdict:
@@ -126,10 +127,9 @@ class Moderator:
         if not needs_heads:
             return found
         try:
-            answers = await self._readers.read(texts, [HEADS_MODEL], time.monotonic() + _COMPAT_S)
+            return await self._heads.add(texts, found, time.monotonic() + _COMPAT_S)
         except Failure as error:
             raise Unavailable(error.message, retry_after_s=5) from error
-        return [_joined(one, answer[HEADS_MODEL]) for one, answer in zip(found, answers, strict=True)]
 
     async def sampled(self) -> None:
         """All that was drawn so far was read by the judge, or given up."""
@@ -174,9 +174,10 @@ class Moderator:
         needed = any(text.ask.needs_heads for text in asked)
         wait_s = _COMPAT_S if needed else _deadline_s(asked)
         try:
-            answers = await self._readers.read([text.ask.text for text in asked], [HEADS_MODEL], began + wait_s)
-            for text, answer in zip(asked, answers, strict=True):
-                text.analysis = _joined(text.analysis, answer[HEADS_MODEL])
+            ruled = [text.analysis for text in asked]
+            found = await self._heads.add([text.ask.text for text in asked], ruled, began + wait_s)
+            for text, one in zip(asked, found, strict=True):
+                text.analysis = one
         except (Failure, Unavailable) as error:
             if needed:
                 raise Unavailable(error.message, retry_after_s=5) from error
@@ -255,11 +256,3 @@ def _event_id() -> str:
 
 def _deadline_s(texts: Sequence[_Text]) -> float:
     return max(text.version.body.semantic.deadline_ms for text in texts) / 1000
-
-
-def _joined(found: Analysis, answer: Answer) -> Analysis:
-    """The rules' results and the heads' together. Raises Unavailable when these could not answer."""
-    if answer.problem is not None:
-        raise Unavailable(answer.problem.message, retry_after_s=5)
-    heads = {name: Result(answer.scores[name]) for name in HEADS if name in answer.scores}
-    return Analysis(found.language, {**found.results, **heads}, answer.scores)
