@@ -13,8 +13,9 @@ wheels=$state/wheels
 build=$state/build # only while llama-cpp-python compiles
 logs=$state/logs
 stamps=$state/stamps
-oracle=$state/oracle # localstripe, for the tests
-node=$state/node     # the official Node clients, for the tests
+oracle=$state/oracle   # localstripe, for the tests
+litellm=$state/litellm # LiteLLM, for the tests
+node=$state/node       # the official Node clients, for the tests
 
 device=auto # auto | cpu | cuda
 is_testing=no
@@ -92,10 +93,12 @@ run_tests() {
   is_testing=yes
   set_up "$root/config/requirements.txt" "$root/config/requirements-test.txt"
   provide_oracle
+  provide_litellm
   provide_node
   step "tests"
   export PATH=$venv/bin:$PATH CUSTOMHOUSE_TEST_WEIGHTS=$state/weights
   export CUSTOMHOUSE_TEST_LOCALSTRIPE=$oracle/bin/localstripe CUSTOMHOUSE_TEST_NODE=$node
+  export CUSTOMHOUSE_TEST_LITELLM=$litellm/bin/python
   cd "$root"
   run_last "$venv/bin/python" -m tests "$@"
 }
@@ -241,14 +244,26 @@ fetch_weights() {
 
 # Somebody else's Stripe, which the tests compare ours with. It is GPL: a program of its own, spoken to over loopback.
 provide_oracle() {
-  local list=$root/config/requirements-oracle.txt key
+  provide_beside oracle "localstripe: what the billing tests compare with, in .customhouse/oracle"
+}
+
+# LiteLLM's own guardrail classes, run against the surfaces that they are for. It asks for other versions than we do, and
+# for a certifi that is not out yet: so the list is taken as it stands.
+provide_litellm() {
+  provide_beside litellm "LiteLLM: whose guardrails the tests run, in .customhouse/litellm" --no-deps
+}
+
+provide_beside() { # provide_beside NAME TITLE [PIP-OPTION…]: config/requirements-NAME.txt in an environment of its own
+  local name=$1 title=$2 key
+  local folder=$state/$name list=$root/config/requirements-$name.txt
+  shift 2
   key=$(sha256sum <"$list")
-  if is_done oracle "$key" && [[ -d $oracle ]]; then return; fi
-  step "localstripe: what the billing tests compare with, in .customhouse/oracle"
-  run rm -f "$stamps/oracle"
-  run "$python" -m venv --clear "$oracle"
-  follow oracle "$oracle/bin/python" -m pip install --no-input --require-hashes -r "$list"
-  mark_done oracle "$key"
+  if is_done "$name" "$key" && [[ -d $folder ]]; then return; fi
+  step "$title"
+  run rm -f "$stamps/$name"
+  run "$python" -m venv --clear "$folder"
+  follow "$name" "$folder/bin/python" -m pip install --no-input "$@" --require-hashes -r "$list"
+  mark_done "$name" "$key"
 }
 
 # The official Node clients of the wire formats that Customhouse speaks: the tests run them against the real server.

@@ -149,6 +149,19 @@ def test_localstripe_has_an_environment_of_its_own_and_only_for_the_tests(checko
     assert [path.name for path in others if "localstripe" in lock.names(path)] == []
 
 
+def test_litellm_has_an_environment_of_its_own_and_its_list_is_taken_as_it_stands(checkout: Checkout) -> None:
+    folder = checkout.root / ".customhouse/litellm"
+    checkout.install("try")
+    assert not folder.exists()
+    checkout.install("test")
+    assert [call for call in checkout.calls if "requirements-litellm.txt" in call] == [
+        f"pip -m pip install --no-input --no-deps --require-hashes -r {checkout.root}/config/requirements-litellm.txt"
+    ]
+    assert folder.exists()
+    others = [path for path in LISTS if path.name != "requirements-litellm.txt"]
+    assert [path.name for path in others if "litellm" in lock.names(path)] == []
+
+
 def test_the_node_clients_are_installed_from_their_lock_and_only_for_the_tests(checkout: Checkout) -> None:
     node = checkout.root / ".customhouse/node"
     checkout.install("try")
@@ -317,6 +330,7 @@ def test_the_lists_hold_what_pyproject_pins() -> None:
         *groups["setup"],
         *groups["build"],
         *groups["oracle"],
+        *groups["litellm"],
     ]
     text = "\n".join(path.read_text() for path in LISTS)
     listed = set(re.findall(r"^([a-z0-9.-]+==[^ ]+)", text, re.MULTILINE))
