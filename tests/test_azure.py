@@ -27,6 +27,7 @@ from azure.core.credentials import AzureKeyCredential
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceNotFoundError
 from azure.core.pipeline.transport import AsyncioRequestsTransport
 
+from tests import nodes
 from tests.cast import Person, enrol
 from tests.surfaces import WithModels
 
@@ -365,3 +366,29 @@ def test_a_verb_that_there_is_not_is_not_found(served: WithModels, alice: Person
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "ResourceNotFound")
     unknown = httpx.get(f"{served.url}/contentsafety/nothing", headers=alice.headers)
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "ResourceNotFound")
+
+
+# --- Node ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_node_client_reads_answers_pages_and_errors_alike(served: WithModels, alice: Person) -> None:
+    told = nodes.run(
+        "azure.mjs",
+        base=served.url,
+        key=alice.key,
+        violent=VIOLENT,
+        kind=KIND,
+        picture=base64.b64encode(PICTURE).decode(),
+    )
+    assert told["violent"]["Violence"] in (5, 6, 7)
+    assert told["kind"] == dict.fromkeys(CATEGORIES, 0)
+    assert told["picture"] == {"Hate": None, "SelfHarm": None, "Sexual": 0, "Violence": 0}
+    assert told["statuses"] == ["201", "200", "200", "204", "204"]
+    assert (told["items"], told["pages"]) == (["flibberstore", "corner market", "quincery"], True)
+    assert told["matched"] == ["corner market"]
+    assert told["no_text"] == ["400", "InvalidRequestBody", "InvalidRequestBody", "text"]
+    assert told["no_list"] == ["404", "ResourceNotFound", "ResourceNotFound", None]
+    assert told["wrong_key"] == ["401", "401", "401", None]
+    assert told["wrong_version"] == [
+        "400", "UnsupportedApiVersionValue", "UnsupportedApiVersionValue", "api-version",
+    ]  # fmt: skip

@@ -38,7 +38,7 @@ Client = TestClient[Any]
 TENANT = tuple(scope for scope in scopes.ALL if scope != "admin:config")
 METHODS = ("get", "post", "put", "delete", "patch")
 ADMIN = "/api/v1/admin"
-OPEN = {"get /health", "get /health/live", "get /metrics"}
+OPEN = {"get /health", "get /health/live", "get /metrics", "get /$discovery/rest"}
 BODILESS = ("get", "delete")
 
 UNKNOWN = {
@@ -49,6 +49,8 @@ UNKNOWN = {
     "idempotency_key": "a-key-of-nobody",
     "model_id": "customhouse/no-policy",
     "token": "00000000-0000-4000-8000-000000000003",
+    "blocklist_name": "nobodys-list",
+    "item_id": "00000000-0000-4000-8000-000000000004",
     "mark": "nobody",
     "from": "2026-05-01T00:00:00Z",
     "to": "2026-05-31T00:00:00Z",
@@ -70,6 +72,8 @@ class Try(NamedTuple):
 def submitted(**body: str) -> Try:
     return Try(202, body=body, is_own=True)
 
+
+AZURE = MappingProxyType({"api-version": "2024-09-01"})
 
 WALK: dict[str, Try] = {
     # The key names what Alice did with the same body: it must be Charlie's own job, not hers again.
@@ -133,6 +137,40 @@ WALK: dict[str, Try] = {
     # A key's id is no key.
     "post /compat/pictrs/{token}": Try(401),
     "get /compat/pleroma/{token}": Try(401, query={"url": "http://93.184.216.34/{mark}.png"}),
+    # Of the lists alone, so that no model is asked.
+    "post /v1alpha1/comments:analyze": Try(
+        200,
+        body={
+            "comment": {"text": "A lighthouse at dawn"},
+            "requestedAttributes": {"PROFANITY": {}},
+            "languages": ["en"],
+            "clientToken": "{mark}",
+        },
+        is_own=True,
+    ),
+    "post /v1alpha1/comments:suggestscore": Try(
+        200,
+        body={
+            "comment": {"text": "A lighthouse at dawn"},
+            "attributeScores": {"TOXICITY": {"summaryScore": {"value": 0}}},
+            "clientToken": "{mark}s-token",
+        },
+        is_own=True,
+    ),
+    # Asked without a blocklist of that name it names what is wrong; with one, a model that is not there.
+    "post /contentsafety/text:analyze": Try(
+        400, query=AZURE, body={"text": "A lighthouse at dawn", "blocklistNames": ["{blocklist_name}"]}
+    ),
+    "post /contentsafety/image:analyze": Try(400, query=AZURE, body={"image": {"blobUrl": "http://127.0.0.1/a.png"}}),
+    "get /contentsafety/text/blocklists": Try(200, query=AZURE),
+    "get /contentsafety/text/blocklists/{blocklist_name}": Try(404, query=AZURE),
+    "patch /contentsafety/text/blocklists/{blocklist_name}": Try(
+        400, query=AZURE, body={"blocklistName": "another-one"}
+    ),
+    "delete /contentsafety/text/blocklists/{blocklist_name}": Try(204, query=AZURE),
+    "post /contentsafety/text/blocklists/{blocklist_name}": Try(404, query=AZURE, body={}),
+    "get /contentsafety/text/blocklists/{blocklist_name}/blocklistItems": Try(404, query=AZURE),
+    "get /contentsafety/text/blocklists/{blocklist_name}/blocklistItems/{item_id}": Try(404, query=AZURE),
 }
 """Every route that a tenant may ask. Those of the administrator are refused whole, below."""
 
@@ -214,6 +252,7 @@ class Scene:
         self._earn(person, mark)
         ids["model_id"] = f"customhouse/{self._govern(person, mark)}"
         ids["token"] = person.key_id
+        ids["blocklist_name"], ids["item_id"] = f"{mark}s-list", self._list(person, mark)
         return ids
 
     def _close(self, job_id: str, mark: str) -> None:
@@ -243,6 +282,18 @@ class Scene:
                 )
 
         self.house.db.write(change)
+
+    def _list(self, person: Person, mark: str) -> str:
+        """A blocklist by name, with an item."""
+        path = f"/contentsafety/text/blocklists/{mark}s-list"
+        assert self.client.patch(path, params=AZURE, headers=person.headers, json={}).status_code == 201
+        added = self.client.post(
+            f"{path}:addOrUpdateBlocklistItems",
+            params=AZURE,
+            headers=person.headers,
+            json={"blocklistItems": [{"text": f"{mark} lists it"}]},
+        )
+        return added.json()["blocklistItems"][0]["blocklistItemId"]
 
     def _govern(self, person: Person, mark: str) -> str:
         """A policy of their own, and the default one beside it."""
