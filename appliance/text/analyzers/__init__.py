@@ -12,6 +12,7 @@ from appliance.text.analyzers import (
     nsfw,
     pattern_toxicity,
     profanity,
+    spam,
     transliteration,
     url,
 )
@@ -19,6 +20,7 @@ from appliance.text.reading import Reading
 
 ANALYZERS: dict[str, Callable[[Reading], Result]] = {
     "profanity": profanity.look,
+    "spam": spam.look,
     "pattern_toxicity": pattern_toxicity.look,
     "evasion": evasion.look,
     "url": url.look,

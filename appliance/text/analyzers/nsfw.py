@@ -31,7 +31,8 @@ _PATTERNS = {
         0.6,
         re.compile(
             r"\b(?:my|check|join|subscribe(?: to)?|visit|new)\s+(?:out\s+)?(?:my\s+)?"
-            r"(?:only ?fans|fansly|premium snap|onlyf4ns)\b|\b(?:adult|xxx|18\+)\s+(?:content|videos?|cam|chat|site|dating)\b"
+            r"(?:only ?fans|fansly|premium snap|onlyf4ns)\b"
+            r"|\b(?:adult|xxx|18\+)\s+(?:content|videos?|cam|chat|site|dating)\b"
             r"|\b(?:hot|sexy|horny)\s+(?:singles?|girls|milfs|moms|ladies)\s+"
             r"(?:near (?:you|u|me)|in your|waiting for you|want you)\b"
         ),

@@ -37,28 +37,141 @@ _EACH_MORE = 0.03
 _MOST_MORE = 0.09
 
 _SHORTENERS = frozenset(
-    str("""
-    bit.ly tinyurl.com t.co goo.gl ow.ly is.gd v.gd buff.ly adf.ly shorte.st bc.vc cutt.ly rebrand.ly tiny.cc rb.gy
-    shorturl.at t.ly s.id soo.gd clck.ru bl.ink lnkd.in trib.al dlvr.it qr.ae x.co po.st mcaf.ee tr.im ur1.ca u.to
-    short.io shorturl.asia tny.im wp.me gg.gg vk.cc ouo.io za.gl exe.io fc.lc gplinks.co shrinkme.io
-    linkvertise.com link-to.net bitly.com tinycc.com urlz.fr lc.cx kurz.de kurzelinks.de acortar.link acortaurl.com
-    surl.li da.gd n9.cl shorturl.gg tiny.one rotf.lol urlshort.app 1url.com 2no.co grabify.link iplogger.org
-    iplogger.com
-    """).split()
+    [
+        "bit.ly",
+        "tinyurl.com",
+        "t.co",
+        "goo.gl",
+        "ow.ly",
+        "is.gd",
+        "v.gd",
+        "buff.ly",
+        "adf.ly",
+        "shorte.st",
+        "bc.vc",
+        "cutt.ly",
+        "rebrand.ly",
+        "tiny.cc",
+        "rb.gy",
+        "shorturl.at",
+        "t.ly",
+        "s.id",
+        "soo.gd",
+        "clck.ru",
+        "bl.ink",
+        "lnkd.in",
+        "trib.al",
+        "dlvr.it",
+        "qr.ae",
+        "x.co",
+        "po.st",
+        "mcaf.ee",
+        "tr.im",
+        "ur1.ca",
+        "u.to",
+        "short.io",
+        "shorturl.asia",
+        "tny.im",
+        "wp.me",
+        "gg.gg",
+        "vk.cc",
+        "ouo.io",
+        "za.gl",
+        "exe.io",
+        "fc.lc",
+        "gplinks.co",
+        "shrinkme.io",
+        "linkvertise.com",
+        "link-to.net",
+        "bitly.com",
+        "tinycc.com",
+        "urlz.fr",
+        "lc.cx",
+        "kurz.de",
+        "kurzelinks.de",
+        "acortar.link",
+        "acortaurl.com",
+        "surl.li",
+        "da.gd",
+        "n9.cl",
+        "shorturl.gg",
+        "tiny.one",
+        "rotf.lol",
+        "urlshort.app",
+        "1url.com",
+        "2no.co",
+        "grabify.link",
+        "iplogger.org",
+        "iplogger.com",
+    ]
 )
 _CHEAP_ENDINGS = frozenset(
-    str("tk ml ga cf gq icu cyou top click loan win bet rest monster quest buzz zip mov xyz").split()
+    [
+        "tk",
+        "ml",
+        "ga",
+        "cf",
+        "gq",
+        "icu",
+        "cyou",
+        "top",
+        "click",
+        "loan",
+        "win",
+        "bet",
+        "rest",
+        "monster",
+        "quest",
+        "buzz",
+        "zip",
+        "mov",
+        "xyz",
+    ]
 )
 _DOWNLOADS = (".exe", ".scr", ".apk", ".bat", ".cmd", ".msi", ".vbs", ".ps1", ".jar", ".hta", ".lnk")
 # names that a host is made to look like: only where they stand in a host that is not theirs
 _IMITATED = frozenset(
-    str("""
-    paypal apple icloud microsoft office365 outlook google gmail youtube facebook instagram whatsapp amazon netflix
-    steam steamcommunity discord roblox binance coinbase metamask blockchain ebay dhl fedex ups usps chase wellsfargo
-    santander bbva sparkasse postbank commerzbank laposte ameli impots
-    """).split()
+    [
+        "paypal",
+        "apple",
+        "icloud",
+        "microsoft",
+        "office365",
+        "outlook",
+        "google",
+        "gmail",
+        "youtube",
+        "facebook",
+        "instagram",
+        "whatsapp",
+        "amazon",
+        "netflix",
+        "steam",
+        "steamcommunity",
+        "discord",
+        "roblox",
+        "binance",
+        "coinbase",
+        "metamask",
+        "blockchain",
+        "ebay",
+        "dhl",
+        "fedex",
+        "ups",
+        "usps",
+        "chase",
+        "wellsfargo",
+        "santander",
+        "bbva",
+        "sparkasse",
+        "postbank",
+        "commerzbank",
+        "laposte",
+        "ameli",
+        "impots",
+    ]
 )
-_TWO_PART = frozenset(str("co com org net ac gov edu").split())
+_TWO_PART = frozenset(["co", "com", "org", "net", "ac", "gov", "edu"])
 _PORTS = (None, 80, 443, 8080, 8443)
 _LIKE_LATIN = str.maketrans("аеорсухіјѕԁһӏѵαεοντυρικ", "aeopcyxijsdhlvaeovtupik")
 
