@@ -125,6 +125,40 @@ def heads(
     click.echo(msgspec.json.encode(found) if as_json else report.markdown(found))
 
 
+@train.command()
+@click.option(
+    "--mail",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The SpamAssassin corpus: a folder with spam-1, easy-ham-1 and so on.",
+)
+@click.option("--messages", required=True, type=_PATH, help="The SMS Spam Collection: ham or spam, a tab, the text.")
+@click.option("--ordinary", multiple=True, metavar="KIND:PATH", help="Innocent texts to judge on, never trained on.")
+@click.option(
+    "--out",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Where weights.npy and figures.md go; models/spam by default.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
+def spam(mail: Path, messages: Path, ordinary: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+    """Train the spam model, judge it on what it has not seen, and write it with its figures."""
+    if importlib.util.find_spec("sklearn") is None:
+        raise Misconfigured("training needs scikit-learn: pip install 'customhouse[train]'")
+    from appliance.text import spam as model
+    from appliance.text import spamtrain
+
+    out = out or settings.load().models_dir / "spam"
+    plain = [sample for reference in ordinary for sample in corpora.read(reference)]
+    innocent = [
+        spamtrain.Text(one.text, False, one.source) for one in plain if not one.labels.get(corpora.PROHIBITED, False)
+    ]
+    trained = spamtrain.train(spamtrain.read(mail, messages), innocent)
+    (out / model.FILE).write_bytes(trained.weights)
+    (out / "figures.md").write_text(spamtrain.markdown(trained.figures) + "\n", encoding="utf-8")
+    _say(f"wrote {out}")
+    click.echo(msgspec.json.encode(trained.figures) if as_json else spamtrain.markdown(trained.figures))
+
+
 def _judge(loaded: Settings, name: str) -> "_Judge":
     known = manifest.read(loaded.models_dir / name)
     if known.task is not Task.TEXT_JUDGE:
