@@ -10,6 +10,7 @@ import hmac
 import time
 from typing import Any
 
+import msgspec
 from litestar import Request, Response, post
 
 from appliance import clock
@@ -66,10 +67,23 @@ IMAGE = Entry(
         "QUOTA_EXCEEDED",
     ),
 )
+ALIAS = msgspec.structs.replace(IMAGE, id="create_omnimod_image_moderation")
 
 
-@post(["/v1/moderations/image", "/omnimod/v1/moderations/image"], status_code=200, **operation(IMAGE))
+@post("/v1/moderations/image", status_code=200, **operation(IMAGE))
 async def create_image_moderation(request: AnyRequest) -> Response[Body]:
+    return await _moderate(request)
+
+
+@post("/omnimod/v1/moderations/image", status_code=200, **operation(ALIAS))
+async def create_omnimod_image_moderation(request: AnyRequest) -> Response[Body]:
+    return await _moderate(request)
+
+
+ROUTES = [create_image_moderation, create_omnimod_image_moderation]
+
+
+async def _moderate(request: AnyRequest) -> Response[Body]:
     there, caller = door(request), request.user
     began = time.perf_counter()
     version = await there.moderator.version(caller.org_id, request.headers.get(POLICY_HEADER))
@@ -91,9 +105,6 @@ async def create_image_moderation(request: AnyRequest) -> Response[Body]:
     )
     meters.decided(ask.origin, made)
     return Response(omnimod.body(made), media_type="application/json")
-
-
-ROUTES = [create_image_moderation]
 
 
 def _hash(pepper: bytes, content: bytes, version: Version) -> str:
