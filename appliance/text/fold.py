@@ -14,7 +14,7 @@ from appliance.text.view import View
 # confusable-homoglyphs, which also folds rn to m and l to 1: those are real words.
 LOOKALIKES = str.maketrans(
     {
-        **dict(zip("абвгԁезікӏмнорԛѕтυԝхуіјһё", "abbrdeeiklmhopqstuwxyijhe", strict=True)),  # Cyrillic
+        **dict(zip("абвгԁезікӏмнорԛсѕтυԝхуіјһёү", "abbrdeeiklmhopqcstuwxyijhey", strict=True)),  # Cyrillic
         **dict(zip("αβγεηικνορτυχωϲϳ", "abyenikvoptuxwcj", strict=True)),  # Greek
         **dict(zip("օսոհցգքւյզ", "ounhggquhq", strict=True)),  # Armenian
         **dict(zip("ıɑɡɩʟɴʀʏᴀʙᴄᴅᴇɢʜɪᴊᴋᴍᴏᴘꜱᴛᴜᴠᴡᴢ", "iagilnryabcdeghijkmopstuvwz", strict=True)),  # phonetic

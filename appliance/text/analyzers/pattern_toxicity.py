@@ -8,13 +8,13 @@ from appliance.text.analyzers.weighing import NOTHING
 from appliance.text.expressions import Expressions
 from appliance.text.reading import Reading
 
-# what turns a sentence round or hands it on: `don't kill yourself`, `he told me to …`, `"you idiot", she wrote`
+# what turns a sentence round, hands it on or means oneself: `don't kill yourself`, `he told me to …`, `I'm such an …`
 _TURNED = (
     r"(?:\b(?:not|never|don't|dont|do not|doesn't|didn't|won't|isn't|aren't|wasn't|cannot|can't|nobody|no one|without|"
     r"no|nunca|jamas|nadie|ne|n'|pas|jamais|personne|nicht|nie|niemals|kein\w*|niemand)\b(?: \w+){0,2}"
     r"|\b(?:says?|said|saying|told|tells|telling|called|calls|calling|wrote|writes|quote[sd]?|scream(?:s|ed)|yelled|"
     r"shouted|commented|replied|dice|dijo|dijeron|llam\w+|escribi\w+|grit\w+|dit|disait|traite\w*|appel\w+|ecri\w+|"
-    r"sagt\w*|nannte\w*|schrie\w*|meinte\w*|heisst|if|si|wenn|whether)\b(?: \w+){0,3})"
+    r"sagt\w*|nannte\w*|schrie\w*|meinte\w*|heisst|if|si|wenn|whether|i'm|im|i am|i was|i feel|like an?|makes? me|ich bin|je suis|soy)\b(?: \w+){0,3})"
     r"[\s:,]*[\"'“”«»„]?\s*$"
 )
 _TURNED_WEIGHT = 0.45
