@@ -66,6 +66,8 @@ CALLS: dict[str, list[Call[Any]]] = {
     "get_rejections": [calls.get_rejections("day")],
     "get_config": [calls.get_config()],
     "set_config": [calls.set_config(nsfw=False, ai_adult_general=False, underage=False, text=False)],
+    "get_prompt_steps": [calls.get_prompt_steps()],
+    "set_prompt_steps": [calls.set_prompt_steps({"spam": 0.8})],
     "list_default_categories": [calls.list_default_categories()],
     "list_categories": [calls.list_categories()],
     "create_category": [

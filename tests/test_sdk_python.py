@@ -26,6 +26,7 @@ from omnimod_sdk import (
     PolicyNotFoundError,
 )
 from omnimod_sdk import QuotaExceededError as OmniModQuota
+from tests.cast import enrol
 from tests.flaky import Flaky, Reply
 from tests.test_end_to_end import CLIP, PHOTOGRAPHS, WEIGHTS, Box, Receiver
 
@@ -167,6 +168,46 @@ def test_refusals_are_named_and_carry_the_request_id(box: Box, at_box: Customhou
     ):
         stranger.jobs.list()
     assert at_box.health().status == "ok"
+
+
+@pytest.mark.weights
+def test_decisions_are_found_again_with_their_policy_use_and_quota(box: Box) -> None:
+    granted = ("moderations:create", "moderate:image", "account:config")
+    key = enrol(box.house, "dora", "all", granted=granted).key
+    with Customhouse(key, str(box.http.base_url)) as customhouse:
+        made = customhouse.moderations.create("hello community", metadata={"external_id": "comment-1"})
+        again = customhouse.moderations.create("hello community", force_fresh=True, idempotency_key="once")
+        assert customhouse.moderations.create("hello community", force_fresh=True, idempotency_key="once") == again
+        picture = customhouse.moderations.image(PHOTOGRAPHS[0], policy="community-default")
+        assert (picture.decision, picture.modality) == ("allow", "image")
+        page = customhouse.events.list(external_id="comment-1", since=datetime.now(UTC) - timedelta(hours=1))
+        assert [event.id for event in page.events] == [made.id]
+        event = customhouse.events.get(made.id)
+        assert (event.decision, event.metadata) == ("allow", {"external_id": "comment-1"})
+        first = customhouse.events.list(limit=2)
+        assert len(customhouse.events.list(limit=2, cursor=first.next_cursor).events) == 1
+        [default, *_] = customhouse.policies.list().policies
+        assert customhouse.policies.get("community-default") == default
+        assert customhouse.policies.versions(default.slug).versions[0].id == made.policy.version_id
+        assert customhouse.account.quota().used == 3
+        assert customhouse.account.overview().last_24_hours.requests == 3
+        assert customhouse.account.organisation().name == "dora"
+        assert customhouse.usage.moderations().by_decision["allow"] == 3
+        assert isinstance(customhouse.account.plans().plans, list)
+        assert customhouse.config.set_prompt_steps({"spam": 0.9}).steps == {"spam": 0.9}
+        assert customhouse.config.prompt_steps().steps == {"spam": 0.9}
+        assert customhouse.categories.list().count == 0
+
+
+@pytest.mark.weights
+def test_a_webhook_is_registered_its_secret_rotated_and_it_is_taken_away(box: Box) -> None:
+    key = enrol(box.house, "emil", "hooks", granted=("webhook:manage",)).key
+    with Customhouse(key, str(box.http.base_url)) as customhouse:
+        assert customhouse.webhooks.register("http://127.0.0.1:9/hook").url == "http://127.0.0.1:9/hook"
+        former = customhouse.webhooks.reveal_secret().secret
+        assert customhouse.webhooks.rotate_secret().secret != former
+        assert [one.status for one in customhouse.webhooks.secrets().secrets] == ["current", "previous"]
+        customhouse.webhooks.unregister()
 
 
 @pytest.mark.weights

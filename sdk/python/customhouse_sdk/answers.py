@@ -310,12 +310,12 @@ class PolicyVersions(msgspec.Struct, frozen=True):
 
 class ModerationDay(msgspec.Struct, frozen=True):
     date: str
-    requests: int
-    allow: int
-    flag: int
-    block: int
-    cache_hits: int
-    text_llm_credits: int
+    requests: int = 0
+    allow: int = 0
+    flag: int = 0
+    block: int = 0
+    cache_hits: int = 0
+    text_llm_credits: int = 0
 
 
 class ModerationUsage(msgspec.Struct, frozen=True):
@@ -448,6 +448,20 @@ class ModerationConfig(msgspec.Struct, frozen=True):
     """Only those that are switched off."""
     catalogue: dict[str, dict[str, str]]
     """Every check: its label, description and icon."""
+
+
+class Analyzer(msgspec.Struct, frozen=True):
+    analyzer: str
+    by: str
+    """rules, or heads: a model."""
+
+
+class PromptSteps(msgspec.Struct, frozen=True):
+    """Analyzers that are asked of a prompt after the blocklist."""
+
+    steps: dict[str, float]
+    """Analyzer → the score from which on it rejects."""
+    available: list[Analyzer]
 
 
 class AnsweredBy(msgspec.Struct, frozen=True):

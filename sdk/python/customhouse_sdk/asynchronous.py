@@ -226,6 +226,8 @@ class AsyncUsage(AsyncRoom):
 class AsyncConfig(AsyncRoom):
     get = _said(calls.get_config)
     set = _said(calls.set_config)
+    prompt_steps = _said(calls.get_prompt_steps)
+    set_prompt_steps = _said(calls.set_prompt_steps)
 
 
 class AsyncCategories(AsyncRoom):

@@ -292,6 +292,19 @@ def set_config(
     return Call("PUT", "/api/v1/me/moderation-config", _config, json=given)
 
 
+_prompt_steps = _of(answers.PromptSteps)
+
+
+def get_prompt_steps() -> Call[answers.PromptSteps]:
+    """Which analyzers are asked of a prompt after the blocklist, each with its threshold."""
+    return Call("GET", "/api/v1/me/prompt-steps", _prompt_steps)
+
+
+def set_prompt_steps(steps: Mapping[str, float]) -> Call[answers.PromptSteps]:
+    """The complete new state: an analyzer that is left out is off."""
+    return Call("PUT", "/api/v1/me/prompt-steps", _prompt_steps, json={"steps": dict(steps)})
+
+
 _default_categories = _of(answers.DefaultCategories)
 _categories = _of(answers.CustomCategories)
 _category = _of(answers.CustomCategory)

@@ -228,6 +228,8 @@ class Usage(Room):
 class Config(Room):
     get = _said(calls.get_config)
     set = _said(calls.set_config)
+    prompt_steps = _said(calls.get_prompt_steps)
+    set_prompt_steps = _said(calls.set_prompt_steps)
 
 
 class Categories(Room):

@@ -290,6 +290,13 @@ export interface ModerationConfig {
   catalogue: Record<string, unknown>;
 }
 
+/** Analyzers that are asked of a prompt after the blocklist. */
+export interface PromptSteps {
+  /** Analyzer → the score from which on it rejects. */
+  steps: Record<string, number>;
+  available: { analyzer: string; by: string }[];
+}
+
 export interface DefaultCategories {
   categories: {
     slug: string;

@@ -338,6 +338,16 @@ export class Config extends Room {
   set(checks: Checks, options?: RequestOptions): Promise<answers.ModerationConfig> {
     return this.send({ verb: "PUT", path: "/api/v1/me/moderation-config", json: { ...checks } }, options);
   }
+
+  /** Which analyzers are asked of a prompt after the blocklist, each with its threshold. */
+  promptSteps(options?: RequestOptions): Promise<answers.PromptSteps> {
+    return this.send({ verb: "GET", path: "/api/v1/me/prompt-steps" }, options);
+  }
+
+  /** The complete new state: an analyzer that is left out is off. */
+  setPromptSteps(steps: Record<string, number>, options?: RequestOptions): Promise<answers.PromptSteps> {
+    return this.send({ verb: "PUT", path: "/api/v1/me/prompt-steps", json: { steps } }, options);
+  }
 }
 
 export class Categories extends Room {
