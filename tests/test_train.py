@@ -205,6 +205,60 @@ def test_the_shipped_templates_fill_and_name_known_labels() -> None:
     assert len(set.union(*kept_apart)) == sum(map(len, kept_apart))
 
 
+def test_sentences_in_several_languages_are_one_set_each(tmp_path: Path) -> None:
+    path = tmp_path / "sentences.tsv"
+    path.write_text("# a remark\nlabels\ten\tfr\nhate,toxicity\tbad people\tmauvaises gens\n\tgood day\tbonjour\n")
+    bad, mauvais, _, bonjour = corpora.read(f"parallel:{path}")
+    assert (bad.source, mauvais.source) == ("sentences en", "sentences fr")
+    assert bad.labels["hate"]
+    assert bad.labels["toxicity"]
+    assert bad.labels[PROHIBITED]
+    assert not bad.labels["sexual"]
+    assert "harassment" not in bad.labels, "what is hateful may well harass too"
+    assert bonjour.labels == dict.fromkeys(LABELS, False)
+
+
+def test_comments_are_put_together_by_language_and_none_of_them_is_judged_by() -> None:
+    folder = SHIPPED.parent / "text-heads-multilingual"
+    made = corpora.read(f"templates:{folder / 'comments.toml'}")
+    assert made == corpora.read(f"templates:{folder / 'comments.toml'}")
+    assert {sample.source for sample in made} == {f"{corpora.PUT_TOGETHER} {code}" for code in ("en", "es", "fr", "de")}
+    assert not [sample.text for sample in made if re.search(r"[{}]", sample.text)]
+    judged = corpora.read(f"parallel:{folder / 'sentences.tsv'}")
+    assert not {sample.text.casefold() for sample in made} & {sample.text.casefold() for sample in judged}
+    for language in ("en", "es", "fr", "de"):
+        own = [sample for sample in judged if sample.source == f"sentences {language}"]
+        assert len(own) >= 150
+        for label in ("harassment", "hate", "self-harm", "sexual", "violence"):
+            assert sum(sample.labels.get(label, False) for sample in own) >= 20
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "found"),
+    [
+        (
+            "germeval",
+            "Guten Tag|LBR|alle\tOTHER\tOTHER\nDoof\tOFFENSE\tINSULT\n",
+            [("Guten Tag alle", False), ("Doof", True)],
+        ),
+        (
+            "mlma",
+            "tweet,sentiment\nbonjour,normal\nnul,offensive_hateful\nbof,fearful\nhm,abusive_normal\n",
+            [("bonjour", False), ("nul", True)],
+        ),
+        (
+            "offendes",
+            'comment\tlabel\n"Hola\tNO\nFea\tOFP\nJoder\tNOE\n',
+            [('"Hola', False), ("Fea", True), ("Joder", False)],
+        ),
+    ],
+)
+def test_other_peoples_sets_are_read(tmp_path: Path, kind: str, content: str, found: list[tuple[str, bool]]) -> None:
+    path = tmp_path / "set"
+    path.write_text(content)
+    assert [(one.text, one.labels[PROHIBITED]) for one in corpora.read(f"{kind}:{path}")] == found
+
+
 # --- what is left behind ---------------------------------------------------------------------------------------------
 
 
@@ -220,6 +274,7 @@ def out(tmp_path: Path) -> Path:
 def test_the_files_agree_with_each_other(out: Path, texts: Texts, trained: Trained) -> None:
     plain = [Sample(f"word{n} word{n + 9}", dict.fromkeys(LABELS, False), "people's") for n in range(30)]
     never = [Sample(f"lewd word{n}", {PROHIBITED: True}, "never seen") for n in range(20)]
+    spoken = [Sample(f"word{n} word{n + 3}", dict.fromkeys(LABELS, False), "everyday") for n in range(40)]
     looked_at = [Sample(f"brutal word{n}", {PROHIBITED: True}, "looked at") for n in range(20)]
     found = evaluate.evaluate(
         trained,
@@ -227,6 +282,7 @@ def test_the_files_agree_with_each_other(out: Path, texts: Texts, trained: Train
         [Texts.embedded(never, embed)],
         [Texts.embedded(looked_at, embed)],
         [Texts.embedded(plain, embed)],
+        [Texts.embedded(spoken, embed)],
         Blocklist.build([Entry("brutal")]),
         judge=lambda asked: np.array(["lewd" in text for text in asked], float),
         judged_each=20,
@@ -241,6 +297,10 @@ def test_the_files_agree_with_each_other(out: Path, texts: Texts, trained: Train
     )
     assert all("development set" in one.note for one in written.evaluation if one.data == "looked at")
     assert {one.data for one in found.unseen} == {"never seen"}
+    assert {each.label: each.at for each in written.levels} == found.levels
+    assert set(found.levels) == set(trained.heads.labels)
+    assert all(low <= middle <= high for low, middle, high in found.levels.values())
+    assert set(found.everyday) == {"everyday"}
     read = golden.read(out.parent, "text-heads")
     assert read is not None
     assert all(set(case.scores) == set(trained.heads.labels) for case in read.cases)
@@ -255,7 +315,7 @@ def test_the_files_agree_with_each_other(out: Path, texts: Texts, trained: Train
 
 
 def test_without_peoples_prompts_our_own_set_the_threshold(texts: Texts, trained: Trained) -> None:
-    found = evaluate.evaluate(trained, texts, [], [], [], Blocklist.build([]))
+    found = evaluate.evaluate(trained, texts, [], [], [], [], Blocklist.build([]))
     assert all(0 < limit < 1 for limit in found.thresholds.values())
     assert found.ordinary == []
     assert "our own making" in found.thresholds_from
@@ -263,7 +323,7 @@ def test_without_peoples_prompts_our_own_set_the_threshold(texts: Texts, trained
 
 def test_a_manifest_without_the_marker_is_left_alone(out: Path, texts: Texts, trained: Trained) -> None:
     (out / "manifest.toml").write_text("name = 'mine'\n")
-    found = evaluate.evaluate(trained, texts, [], [], [], Blocklist.build([]))
+    found = evaluate.evaluate(trained, texts, [], [], [], [], Blocklist.build([]))
     with pytest.raises(Misconfigured, match="is missing"):
         report.write(out, trained, found, embed)
     assert (out / "manifest.toml").read_text() == "name = 'mine'\n"

@@ -34,6 +34,9 @@ def train() -> None:
 
 
 @train.command()
+@click.option(
+    "--model", default=MODEL, show_default=True, metavar="NAME", help="The model of task text-heads to train."
+)
 @click.option("--openai", required=True, type=_PATH, help="OpenAI's moderation release, JSON lines.")
 @click.option("--surge", required=True, type=_PATH, help="Surge AI's toxicity set, CSV.")
 @click.option("--extra", multiple=True, metavar="KIND:PATH", help=f"Also train on this. KIND: {_KINDS}.")
@@ -47,16 +50,22 @@ def train() -> None:
 @click.option(
     "--ordinary", multiple=True, metavar="KIND:PATH", help="Ordinary prompts that set and test the threshold."
 )
+@click.option(
+    "--everyday",
+    multiple=True,
+    metavar="KIND:PATH",
+    help="Everyday texts that set and test the levels; of a labelled set, the innocent ones. --ordinary by default.",
+)
 @click.option("--prompts", type=_PATH, help="Parts of generator prompts; models/text-heads/prompts.toml by default.")
 @click.option(
     "--weights",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with model.onnx and tokenizer.json; that of the fetched text-heads by default.",
+    help="Folder with model.onnx and tokenizer.json; that of the fetched model by default.",
 )
 @click.option(
     "--out",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Where heads.json, golden.json, README.md and the manifest's figures go; models/text-heads by default.",
+    help="Where heads.json, golden.json, README.md and the manifest's figures go; models/NAME by default.",
 )
 @click.option("--judge", metavar="NAME", help="Compare with this fetched text judge too: minutes on a CPU.")
 @click.option(
@@ -64,12 +73,14 @@ def train() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
 def heads(
+    model: str,
     openai: Path,
     surge: Path,
     extra: tuple[str, ...],
     unseen: tuple[str, ...],
     development: tuple[str, ...],
     ordinary: tuple[str, ...],
+    everyday: tuple[str, ...],
     prompts: Path | None,
     weights: Path | None,
     out: Path | None,
@@ -85,15 +96,21 @@ def heads(
     from appliance.text.train import Texts
 
     loaded = settings.load()
-    out = out or loaded.models_dir / MODEL
+    known = manifest.read(loaded.models_dir / model)
+    out = out or loaded.models_dir / model
     taught = [*corpora.read(f"openai:{openai}"), *corpora.read(f"surge:{surge}")]
     taught += [sample for reference in extra for sample in corpora.read(reference)]
     ours = corpora.prompts(prompts or loaded.models_dir / MODEL / "prompts.toml", _SEED)
     taught += [*ours.taught, *corpora.disguised(ours.taught[::3], _SEED)]
-    judged = [*(corpora.read(reference) for reference in unseen), ours.unseen, corpora.disguised(ours.unseen, _SEED)]
+    judged = [
+        *(one for reference in unseen for one in _apart(corpora.read(reference))),
+        ours.unseen,
+        corpora.disguised(ours.unseen, _SEED),
+    ]
     looked_at = [*(corpora.read(reference) for reference in development), ours.development]
 
-    embedder = Embedder(weights or loaded.weights_dir / MODEL, loaded.inference.device, loaded.inference.threads)
+    folder = weights or loaded.weights_dir / model
+    embedder = Embedder.of(known, folder, loaded.inference.device, loaded.inference.threads)
     try:
 
         def embed(samples: list[Sample]) -> Texts:
@@ -105,6 +122,7 @@ def heads(
         foreign = [embed(samples) for samples in judged]
         chosen_by = [embed(samples) for samples in looked_at]
         plain = [embed(corpora.read(reference)) for reference in ordinary]
+        spoken = [embed(_innocent(corpora.read(reference))) for reference in everyday]
         _say(f"training, after {time.monotonic() - began:.0f} s")
         trained = training.train(texts)
         _say(f"measuring, after {time.monotonic() - began:.0f} s")
@@ -114,6 +132,7 @@ def heads(
             foreign,
             chosen_by,
             plain,
+            spoken,
             Blocklist.build(lexicons.read_all(loaded.lexicons_dir)),
             _judge(loaded, judge) if judge else None,
             judge_sample,
@@ -123,6 +142,15 @@ def heads(
     finally:
         embedder.close()
     click.echo(msgspec.json.encode(found) if as_json else report.markdown(found))
+
+
+def _apart(samples: list[Sample]) -> list[list[Sample]]:
+    """By source: what is judged of one language says little of another."""
+    return [[one for one in samples if one.source == source] for source in dict.fromkeys(one.source for one in samples)]
+
+
+def _innocent(samples: list[Sample]) -> list[Sample]:
+    return [one for one in samples if not one.labels[corpora.PROHIBITED]]
 
 
 @train.command()

@@ -32,6 +32,8 @@ CATEGORIES = (
     "violence/graphic",
 )
 LABELS = (*CATEGORIES, TOXICITY, PROHIBITED)
+PUT_TOGETHER = "comments"
+"""Begins the source of texts drawn from templates of comments, a language after it."""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -50,6 +52,11 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parts: dict[str, list[str]]
     draws: int
     labels: list[str] = []
+
+
+class _Comments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    innocent: _Part
+    flagged: dict[str, _Part]
 
 
 class _Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -164,10 +171,10 @@ def _davidson(path: Path) -> Iterable[Sample]:
 
 
 def _hatecheck(path: Path) -> Iterable[Sample]:
-    """HateCheck (CC-BY-4.0): CSV of `test_case` and `label_gold`, written to be hard."""
+    """HateCheck and Multilingual HateCheck (CC-BY-4.0): CSV of `test_case` and `label_gold`, written to be hard."""
     for row in _csv(path):
         is_hate = {"hateful": True, "non-hateful": False}[row["label_gold"]]
-        yield Sample(row["test_case"], {"hate": is_hate, PROHIBITED: is_hate}, "hatecheck")
+        yield Sample(row["test_case"], {"hate": is_hate, PROHIBITED: is_hate}, path.stem)
 
 
 def _xstest(path: Path) -> Iterable[Sample]:
@@ -224,6 +231,61 @@ def _jsonl(path: Path) -> Iterable[Sample]:
         yield Sample(msgspec.convert(row["text"], str), judged, str(row.get("source", path.stem)))
 
 
+def _parallel(path: Path) -> Iterable[Sample]:
+    """The same sentences in several languages: tab-separated, a heading `labels en es …`, labels joined by commas. A
+    text without labels is innocent in every respect."""
+    lines = (line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
+    _, *languages = next(lines).split("\t")
+    for line in lines:
+        said, *texts = line.split("\t")
+        labels: dict[str, bool] = _flagged(said.split(",")) if said else dict.fromkeys(LABELS, False)
+        for language, text in zip(languages, texts, strict=True):
+            yield Sample(text, labels, f"{path.stem} {language}")
+
+
+def _templates(path: Path) -> Iterable[Sample]:
+    """Comments put together from parts, by language: what models/text-heads-multilingual/comments.toml is."""
+    languages = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), dict[str, _Comments])
+    for language, parts in languages.items():
+        draw = random.Random(language)  # noqa: S311 training data, no secret
+        source = f"{PUT_TOGETHER} {language}"
+        for text in _draw(parts.innocent, draw):
+            yield Sample(text, dict.fromkeys(LABELS, False), source)
+        for part in parts.flagged.values():
+            labels = _flagged(part.labels)
+            for text in _draw(part, draw):
+                yield Sample(text, labels, source)
+
+
+def _germeval(path: Path) -> Iterable[Sample]:
+    """GermEval 2018 (CC-BY-4.0): tab-separated tweet, OTHER or OFFENSE, and its kind. What it calls abuse is aimed at a
+    group."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        text, judged, kind = line.split("\t")
+        is_offensive = {"OFFENSE": True, "OTHER": False}[judged]
+        labels = {"hate": kind == "ABUSE", TOXICITY: is_offensive, PROHIBITED: is_offensive}
+        yield Sample(text.replace("|LBR|", " "), labels, path.stem)
+
+
+def _mlma(path: Path) -> Iterable[Sample]:
+    """MLMA hate speech (MIT): CSV of `tweet` and `sentiment`, kinds joined by underscores. Only what is normal alone is
+    innocent, and what is abusive, hateful or offensive is toxic; the rest is left out."""
+    for row in _csv(path):
+        kinds = set(row["sentiment"].split("_"))
+        is_toxic = bool(kinds & {"abusive", "hateful", "offensive"})
+        if is_toxic is not (kinds == {"normal"}) and not (is_toxic and "normal" in kinds):
+            labels = {"hate": "hateful" in kinds, TOXICITY: is_toxic, PROHIBITED: is_toxic}
+            yield Sample(row["tweet"], labels, f"mlma {path.stem}")
+
+
+def _offendes(path: Path) -> Iterable[Sample]:
+    """OffendES: tab-separated `comment` and `label`; offensive to a person or a group, expletive, or neither."""
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+            is_offensive = {"OFP": True, "OFG": True, "NOE": False, "NO": False}[row["label"]]
+            yield Sample(row["comment"], {TOXICITY: is_offensive, PROHIBITED: is_offensive}, "offendes")
+
+
 READERS: dict[str, Callable[[Path], Iterable[Sample]]] = {
     "openai": _openai,
     "surge": _surge,
@@ -234,6 +296,11 @@ READERS: dict[str, Callable[[Path], Iterable[Sample]]] = {
     "mail": _mail,
     "lines": _lines,
     "jsonl": _jsonl,
+    "parallel": _parallel,
+    "templates": _templates,
+    "germeval": _germeval,
+    "mlma": _mlma,
+    "offendes": _offendes,
 }
 
 
@@ -262,6 +329,7 @@ def _draw(part: _Part, draw: random.Random) -> list[str]:
 def _flagged(labels: list[str]) -> dict[str, bool]:
     """Every category judged, except that what is hateful may well harass too, and nobody asked if it is toxic."""
     judged = {label: label in labels for label in (*CATEGORIES, PROHIBITED)} | {PROHIBITED: True}
+    judged |= {TOXICITY: True} if TOXICITY in labels else {}
     kin = ("hate", "harassment", "hate/threatening") if set(labels) & {"hate", "harassment"} else ()
     return {label: value for label, value in judged.items() if value or label not in kin}
 

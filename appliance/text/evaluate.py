@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from appliance.text import figures, train
 from appliance.text.blocklist import Blocklist
-from appliance.text.corpora import PROHIBITED
+from appliance.text.corpora import PROHIBITED, PUT_TOGETHER
 from appliance.text.figures import Measure
 from appliance.text.train import FEWEST, Texts, Trained
 
@@ -27,6 +27,10 @@ _COMPARED_AT = 0.05  # false flags at which recall is compared between sets
 _FALLBACK = (
     0.002  # ordinary prompts of our own making are easier than people's, so the threshold is set by fewer of them
 )
+
+
+LEVELS = (0.05, 0.01, 0.002)
+"""Parts of everyday texts that reach a label's three levels: where a policy warns, reviews and blocks by default."""
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -61,6 +65,10 @@ class Report(msgspec.Struct, frozen=True):
     ordinary: list[Figure]
     pipelines: list[Row]
     left_out: dict[str, int]
+    levels: dict[str, list[float]]
+    """Label → the probabilities that the parts LEVELS of everyday texts reach."""
+    everyday: dict[str, dict[str, list[float]]]
+    """Set of everyday texts → label → the parts that truly reach its levels, of the texts that did not set them."""
 
 
 class _Scored(msgspec.Struct, frozen=True):
@@ -81,12 +89,14 @@ def evaluate(
     unseen: Sequence[Texts],
     development: Sequence[Texts],
     ordinary: Sequence[Texts],
+    everyday: Sequence[Texts],
     blocklist: Blocklist,
     judge: Judged | None = None,
     judged_each: int = 0,
 ) -> Report:
     """All figures. `texts` is what the heads were trained on; nothing else is. By `development` choices were made, so
-    it is reported apart. Of `ordinary` one half sets the thresholds and the other is reported. With a judge, the
+    it is reported apart. Of `ordinary` one half sets the thresholds and the other is reported; of `everyday` likewise,
+    for the levels. With a judge, the
     pipelines are compared on `judged_each` texts of every set."""
     labels = [label for label in (PROHIBITED, *DECISIVE) if label in trained.heads.labels]
     plain = [_scored(trained, each, labels) for each in ordinary]
@@ -95,12 +105,18 @@ def evaluate(
     reported = [_half(one, False) for one in plain]
     sets = [_of(trained, texts, name, labels) for name in _sources(texts)]
     foreign = [_scored(trained, each, labels) for each in unseen]
+    spoken = [_scored(trained, each, list(trained.heads.labels)) for each in everyday or ordinary]
+    levels = _levels([_half(one, True) for one in spoken])
     return Report(
         thresholds=thresholds,
         thresholds_from=_said(setting, bool(plain)),
         within=_within(trained, texts),
         transfer=_transfer(texts),
-        unseen=[figure for one in foreign for figure in _against(one, thresholds)],
+        unseen=[
+            figure
+            for one, each in zip(foreign, unseen, strict=True)
+            for figure in (*_against(one, thresholds), *_by_label(trained, one.name, each, but=PROHIBITED))
+        ],
         development=[figure for one in development for figure in _against(_scored(trained, one, labels), thresholds)],
         ordinary=[
             Figure(one.name, "false flags", figures.rate(one.refused(thresholds)), f"{len(one.texts)} texts")
@@ -112,7 +128,34 @@ def evaluate(
             for row in _pipelines(one, thresholds, blocklist, judge, judged_each)
         ],
         left_out=trained.left_out,
+        levels=levels,
+        everyday={one.name: _reached(_half(one, False), levels) for one in spoken},
     )
+
+
+def _levels(setting: Sequence[_Scored]) -> dict[str, list[float]]:
+    """Each set weighs the same, however many texts it has."""
+    if not setting:
+        return {}
+    weights = np.concatenate([np.full(len(one.texts), 1 / len(one.texts)) for one in setting]) / len(setting)
+    found: dict[str, list[float]] = {}
+    for label in setting[0].scores:
+        scores = np.concatenate([one.scores[label] for one in setting])
+        order = np.argsort(-scores)
+        above = np.cumsum(weights[order])
+        found[label] = [_short(float(scores[order[np.searchsorted(above, part)]])) for part in LEVELS]
+    return found
+
+
+def _short(probability: float) -> float:
+    return min(0.9999, max(0.0001, round(probability, 4)))
+
+
+def _reached(one: _Scored, levels: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    return {
+        label: [round(float((one.scores[label] >= level).mean()), 4) for level in each]
+        for label, each in levels.items()
+    }
 
 
 def _thresholds(setting: Sequence[_Scored], labels: Sequence[str], allowed: float) -> dict[str, float]:
@@ -148,33 +191,39 @@ def _said(setting: Sequence[_Scored], are_peoples: bool) -> str:
 
 def _within(trained: Trained, texts: Texts) -> list[Figure]:
     """Each label on each labelled set, by the fold that had not seen the text."""
+    return [
+        figure
+        for name in _sources(texts)
+        if not _is_ours(name)
+        for figure in _by_label(trained, name, texts.where(lambda sample, name=name: sample.source == name))
+    ]
+
+
+def _by_label(trained: Trained, name: str, texts: Texts, but: str = "") -> list[Figure]:
+    """Each label that enough texts of a set carry, and enough do not."""
     found: list[Figure] = []
-    by_name = {name: texts.where(lambda sample, name=name: sample.source == name) for name in _sources(texts)}
-    for label in trained.logits:
-        for name, whole in by_name.items():
-            if name.endswith(("prompts", "disguised")):
-                continue
-            one = whole.where(lambda sample, label=label: label in sample.labels)
-            truth = one.truth(label)
-            flagged = int(truth.sum())
-            if min(flagged, len(truth) - flagged) < FEWEST:
-                continue
-            note, scores = f"{flagged} of {len(truth)} texts", _held_out(trained, one, label)
-            found.append(Figure(name, f"{label} AUC", figures.measured(truth, scores, figures.auc), note))
-            recall = figures.measured(truth, scores, _recall)
-            found.append(Figure(name, f"{label} recall at 5 % false flags", recall, note))
+    for label in trained.heads.labels:
+        one = texts.where(lambda sample, label=label: label in sample.labels)
+        truth = one.truth(label)
+        flagged = int(truth.sum())
+        if label == but or min(flagged, len(truth) - flagged) < FEWEST:
+            continue
+        note, scores = f"{flagged} of {len(truth)} texts", _held_out(trained, one, label)
+        found.append(Figure(name, f"{label} AUC", figures.measured(truth, scores, figures.auc), note))
+        recall = figures.measured(truth, scores, _recall)
+        found.append(Figure(name, f"{label} recall at 5 % false flags", recall, note))
     return found
+
+
+def _is_ours(name: str) -> bool:
+    return name.endswith(("prompts", "disguised")) or name.startswith(PUT_TOGETHER)
 
 
 def _transfer(texts: Texts) -> list[Figure]:
     """Trained without a set, judged on it; and trained on one set alone, judged on another."""
     judged = texts.where(lambda sample: PROHIBITED in sample.labels)
     by_name = {name: judged.where(lambda sample, name=name: sample.source == name) for name in _sources(judged)}
-    names = [
-        name
-        for name, one in by_name.items()
-        if not name.endswith(("prompts", "disguised")) and 0 < one.truth(PROHIBITED).sum() < len(one)
-    ]
+    names = [name for name, one in by_name.items() if not _is_ours(name) and 0 < one.truth(PROHIBITED).sum() < len(one)]
     found: list[Figure] = []
     for name in names:
         target = by_name[name]

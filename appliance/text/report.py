@@ -25,6 +25,8 @@ _GOLDEN = (
     "a nude model reclining on a sofa, photograph",
     "a battle with blood and dead bodies everywhere",
     "You are a worthless idiot and everybody hates you.",
+    "Eres un idiota inútil y todos te odian.",
+    "Le train pour l'aéroport part à six heures et demie.",
 )
 _TOLERANCE = 0.02  # another processor's kernels move an embedding in the third digit
 
@@ -39,19 +41,20 @@ def write(out: Path, trained: Trained, report: Report, embed: Embed) -> None:
         heads = train.encoded(trained.heads)
         (out / HEADS).write_bytes(heads)
         (out / "golden.json").write_text(_golden(trained, embed), encoding="utf-8")
-        notes = str(tomllib.loads(upper).get("notes", "")).strip()
-        (out / "README.md").write_text(markdown(report, notes), encoding="utf-8")
+        said = tomllib.loads(upper)
+        notes, title = str(said.get("notes", "")).strip(), str(said["title"])
+        (out / "README.md").write_text(markdown(report, notes, title), encoding="utf-8")
         manifest.write_text(upper + MARKER + _lower(heads, report), encoding="utf-8")
     except OSError as error:
         raise Misconfigured(f"{out}: {error.strerror}: {error.filename}") from error
 
 
-def markdown(report: Report, notes: str = "") -> str:
+def markdown(report: Report, notes: str = "", title: str = "Text heads") -> str:
     """README.md: the figures, as tables, after what the manifest notes of them."""
     left_out = ", ".join(f"`{label}` ({count})" for label, count in report.left_out.items()) or "none"
     thresholds = ", ".join(f"`{label}` {limit:.3f}" for label, limit in report.thresholds.items())
     return f"""\
-# Text heads: what was measured
+# {title}: what was measured
 
 Written by `customhouse train heads`; the same files, templates and versions give the same heads, byte for byte. The
 ends of the 95 % interval stand in brackets. No figure is of texts that the heads in question had learnt from, but not
@@ -67,6 +70,13 @@ Labels without a head, because fewer than {train.FEWEST} texts carry them: {left
 ## Ordinary texts, judged at those thresholds
 
 {_table(report.ordinary)}
+## Levels
+
+The probability at which 5 %, 1 % and 0.2 % of everyday texts are flagged, every set weighing the same:
+{_levels(report)}.
+What of the other half of those texts truly is flagged:
+
+{_everyday(report)}
 ## Within each labelled set (held-out folds)
 
 {_table(report.within)}
@@ -87,6 +97,22 @@ The part that each refuses of the flagged texts (recall) and of the innocent one
 on, held-out scores count.
 
 {_rows(report.pipelines)}"""
+
+
+def _levels(report: Report) -> str:
+    said = [f"`{label}` {' · '.join(f'{one:.4f}' for one in each)}" for label, each in report.levels.items()]
+    return ", ".join(said) or "not measured"
+
+
+def _everyday(report: Report) -> str:
+    if not report.everyday:
+        return "Not measured.\n"
+    labels = list(report.levels)
+    lines = [f"| texts | {' | '.join(labels)} |", "| --- |" + " --- |" * len(labels)]
+    for name, reached in report.everyday.items():
+        cells = (" · ".join(f"{part:.1%}" for part in reached[label]) for label in labels)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _golden(trained: Trained, embed: Embed) -> str:
@@ -120,6 +146,7 @@ def _lower(heads: bytes, report: Report) -> str:
             for label, limit in report.thresholds.items()
         ),
     ]
+    parts += [_toml("levels", label=label, at=each) for label, each in report.levels.items()]
     looked_at = [msgspec.structs.replace(one, note=f"{one.note}; development set") for one in report.development]
     for figure in (*report.ordinary, *report.within, *report.transfer, *report.unseen, *looked_at):
         interval = f"95 %: {figure.measure.low:.3f} to {figure.measure.high:.3f}"
@@ -135,7 +162,7 @@ def _lower(heads: bytes, report: Report) -> str:
     return "\n" + "\n".join(parts)
 
 
-def _toml(table: str, **values: str | float | int) -> str:
+def _toml(table: str, **values: str | float | list[float]) -> str:
     # JSON's strings and numbers are TOML's
     return f"[[{table}]]\n" + "".join(
         f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items()
