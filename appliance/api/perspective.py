@@ -50,16 +50,16 @@ class AttributeBody(msgspec.Struct, frozen=True):
 
 
 class AnalyzeBody(msgspec.Struct, frozen=True, omit_defaults=True):
-    languages: tuple[str, ...]
+    languages: list[str]
     attributeScores: dict[str, AttributeBody] = {}
-    detectedLanguages: tuple[str, ...] = ()
+    detectedLanguages: list[str] = []
     clientToken: str | None = None
 
 
 class SuggestBody(msgspec.Struct, frozen=True, omit_defaults=True):
     clientToken: str | None = None
-    requestedLanguages: tuple[str, ...] = ()
-    detectedLanguages: tuple[str, ...] = ()
+    requestedLanguages: list[str] = []
+    detectedLanguages: list[str] = []
 
 
 _SCORED = {"value": 0.93, "type": "PROBABILITY"}
@@ -172,7 +172,7 @@ async def analyze_comment(request: AnyRequest) -> Response[AnalyzeBody]:
     scores = await _scores(request, asked, spoken, wanted, has_spans) if wanted else {}
     shown = {name: body for name, body in scores.items() if body.summaryScore.value >= thresholds[name]}
     return Response(
-        AnalyzeBody(spoken.languages, shown, spoken.detected, asked.client_token), media_type="application/json"
+        AnalyzeBody([*spoken.languages], shown, [*spoken.detected], asked.client_token), media_type="application/json"
     )
 
 
@@ -195,7 +195,7 @@ async def suggest_score(request: AnyRequest) -> Response[SuggestBody]:
             asked.community_id,
         )
         await there.house.db.write_async(lambda conn: suggestions.record(conn, caller, made))
-    return Response(SuggestBody(asked.client_token, asked.languages, detected), media_type="application/json")
+    return Response(SuggestBody(asked.client_token, [*asked.languages], [*detected]), media_type="application/json")
 
 
 @get("/$discovery/rest", **operation(DISCOVER))
