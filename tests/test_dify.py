@@ -95,6 +95,12 @@ def test_bad_words_in_the_address_are_refused(bare: Served, bob: Person) -> None
         assert ask(bare, bob, "app.moderation.input", {"query": "a"}, **query).status_code == 400
 
 
+def test_without_the_models_that_the_policy_asks_it_is_an_error_and_never_not_flagged(
+    bare: Served, bob: Person
+) -> None:
+    assert ask(bare, bob, "app.moderation.output", {"text": KIND}).status_code == 503
+
+
 def test_nothing_said_is_not_flagged(bare: Served, bob: Person) -> None:
     assert ask(bare, bob, "app.moderation.input", {"inputs": {}, "query": ""}).json() == PASSED
 

@@ -26,10 +26,12 @@ from appliance.database import Connection
 from appliance.house import House
 from appliance.jobs import advance
 from appliance.jobs.job import Finding
+from appliance.moderations.verdict import Ask
 from appliance.policies import change as policies
 from appliance.policies.change import By
 from appliance.settings import Inference, Server, Settings
 from appliance.text.analysis import ANALYZERS
+from tests import decided
 from tests.cast import UNHURRIED, Person, enrol
 from tests.paying import Till, faking, leading_to
 
@@ -38,6 +40,7 @@ Client = TestClient[Any]
 TENANT = tuple(scope for scope in scopes.ALL if scope != "admin:config")
 METHODS = ("get", "post", "put", "delete", "patch")
 ADMIN = "/api/v1/admin"
+ORGS = "/admin/v1/orgs"
 OPEN = {"get /health", "get /health/live", "get /metrics", "get /$discovery/rest"}
 BODILESS = ("get", "delete")
 
@@ -48,6 +51,8 @@ UNKNOWN = {
     "payment_method_id": "pm_1Unknown00000000000000000",
     "idempotency_key": "a-key-of-nobody",
     "model_id": "customhouse/no-policy",
+    "policy": "no-policy",
+    "event": "mev_01KAJ6Z8Q4M3T9V5W2X7Y1B0CD",
     "token": "00000000-0000-4000-8000-000000000003",
     "blocklist_name": "nobodys-list",
     "item_id": "00000000-0000-4000-8000-000000000004",
@@ -126,13 +131,23 @@ WALK: dict[str, Try] = {
     "post /api/v1/billing/checkout-session": Try(200, body={"amount_usd": 25}, is_own=True),
     "post /api/v1/billing/portal-session": Try(200, is_own=True),
     "post /openai/v1/moderations": Try(503, body={"input": "A lighthouse at dawn"}),  # no model process is here
+    "get /v1/policies": Try(200),
+    "get /v1/policies/{policy}": Try(404),
+    "get /v1/policies/{policy}/versions": Try(404),
+    "get /v1/events": Try(200),
+    "get /v1/events/{event}": Try(404),
+    "get /v1/usage": Try(200),
+    "get /v1/quota": Try(200),
+    "get /v1/plans": Try(200),
+    "get /v1/org": Try(200),
+    "get /v1/overview": Try(200),
     "get /v1/models": Try(200),
     "get /openai/v1/models": Try(200),
     "get /v1/models/{model_id}": Try(404),
     "get /openai/v1/models/{model_id}": Try(404),
-    "post /beta/litellm_basic_guardrail_api": Try(200, body={"texts": ["A lighthouse at dawn"]}, is_own=True),
+    "post /beta/litellm_basic_guardrail_api": Try(503, body={"texts": ["A lighthouse at dawn"]}, is_own=True),
     "post /compat/dify": Try(
-        200, body={"point": "app.moderation.output", "params": {"text": "A lighthouse at dawn"}}, is_own=True
+        503, body={"point": "app.moderation.output", "params": {"text": "A lighthouse at dawn"}}, is_own=True
     ),
     # A key's id is no key.
     "post /compat/pictrs/{token}": Try(401),
@@ -250,7 +265,10 @@ class Scene:
         ids["payment_method_id"] = self.till.automatic(person.org_id)
         done("post /api/v1/billing/checkout-session")
         self._earn(person, mark)
-        ids["model_id"] = f"customhouse/{self._govern(person, mark)}"
+        ids["policy"] = self._govern(person, mark)
+        ids["model_id"] = f"customhouse/{ids['policy']}"
+        ask = Ask("A lighthouse at dawn", "omnimod", metadata={"external_id": f"{mark}s-comment"})
+        (ids["event"],) = decided.record(self.house, person, decided.asked(ask=ask))
         ids["token"] = person.key_id
         ids["blocklist_name"], ids["item_id"] = f"{mark}s-list", self._list(person, mark)
         return ids
@@ -366,7 +384,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 def test_every_route_of_the_document_is_walked(scene: Scene) -> None:
-    tenants = {route for route in scene.routes if ADMIN not in route}
+    tenants = {route for route in scene.routes if ADMIN not in route and ORGS not in route}
     assert tenants == set(WALK) | OPEN
     for route in WALK:
         _, path = route.split(" ")
@@ -443,9 +461,10 @@ def test_no_tenants_key_administers(settings: Settings, client_with: Any, is_on_
     walked = 0
     for path, item in document.items():
         for method in METHODS:
-            if not path.startswith(ADMIN) or method not in item:
+            if not path.startswith((ADMIN, ORGS)) or method not in item:
                 continue
             filled = path.replace("{client_id}", alice.org_id).replace("{key_id}", alice.key_id)
+            filled = filled.replace("{org}", alice.org_id).replace("{policy}", "community-default")
             answer = client.request(method, filled, headers=charlie.headers)
             expected = (403, "FORBIDDEN") if is_on_network else (404, "NOT_FOUND")
             assert (answer.status_code, answer.json()["error"]) == expected, f"{method} {path}"

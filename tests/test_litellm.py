@@ -22,7 +22,7 @@ PATH = "/beta/litellm_basic_guardrail_api"
 KIND = "Thank you for the lovely evening, the soup was wonderful."
 INSULT = "You are a worthless idiot and everybody hates you."
 BLOCKED = "a bestiality video"  # of the shipped blocklist
-STOPPED = "Stopped by the policy community-default: blocklist"
+BEGUN = "Stopped by the policy community-default: "
 PHOTOGRAPH = base64.b64encode(sorted(MEDIA.glob("*.jpg"))[0].read_bytes()).decode()
 
 SENT: dict[str, Any] = {
@@ -56,6 +56,11 @@ def litellm(*asked: dict[str, Any]) -> list[dict[str, Any]]:
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def is_stopped(reason: str) -> bool:
+    """It names analyzers, and nothing of what was said."""
+    return reason.startswith(BEGUN) and set(reason.removeprefix(BEGUN).split(", ")) <= {"nsfw", "sexual", "blocklist"}
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +104,10 @@ def test_litellms_generic_guardrail_passes_blocks_and_fails_closed(
         of({"texts": [KIND], "images": ["http://10.0.0.1/a.png"]}, fail_on_error=False),
     )
     assert kind == {"passed": {"texts": [KIND]}}
-    assert blocked == {"blocked": STOPPED}
+    assert is_stopped(blocked["blocked"])
     assert "harassment" in strict["blocked"]
-    assert (whole, called) == ({"blocked": STOPPED}, {"blocked": STOPPED})
+    assert is_stopped(whole["blocked"])
+    assert is_stopped(called["blocked"])
     assert pictured["passed"]["texts"] == [KIND]
     assert "401" in wrong_key["detail"]
     assert "404" in unknown_policy["detail"]
@@ -128,7 +134,8 @@ def test_what_litellm_sends_is_answered_with_either_header(models_served: WithMo
         answer = httpx.post(models_served.url + PATH, json=SENT, headers=headers)
         assert (answer.status_code, answer.json()) == (200, {"action": "NONE"})
     answer = httpx.post(models_served.url + PATH, json={**SENT, "texts": [BLOCKED]}, headers=alice.headers)
-    assert answer.json() == {"action": "BLOCKED", "blocked_reason": STOPPED}
+    assert answer.json()["action"] == "BLOCKED"
+    assert is_stopped(answer.json()["blocked_reason"])
 
 
 @pytest.mark.weights
@@ -162,6 +169,16 @@ def test_what_makes_no_sense_is_refused_by_its_member(
     answer = httpx.post(bare.url + PATH, json=body, headers={"x-api-key": bob.key})
     assert answer.status_code == 400
     assert answer.json()["details"][0]["field"] == field
+
+
+def test_without_the_models_that_the_policy_asks_nothing_passes_but_what_is_stopped_is_stopped(
+    bare: Served, bob: Person
+) -> None:
+    answer = httpx.post(bare.url + PATH, json=SENT, headers=bob.headers)
+    assert (answer.status_code, int(answer.headers["retry-after"])) == (503, 5)
+    answer = httpx.post(bare.url + PATH, json={**SENT, "texts": [BLOCKED]}, headers=bob.headers)
+    assert answer.json()["action"] == "BLOCKED"
+    assert is_stopped(answer.json()["blocked_reason"])
 
 
 def test_nothing_to_screen_passes(bare: Served, bob: Person) -> None:

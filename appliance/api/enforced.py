@@ -10,7 +10,7 @@ from litestar import Request
 from appliance.accounts.keys import Caller
 from appliance.api.door import door
 from appliance.api.front import request_id
-from appliance.errors import InvalidRequest
+from appliance.errors import InvalidRequest, Unavailable
 from appliance.moderations.verdict import Ask, Verdict
 from appliance.policies.version import ACTIONS
 
@@ -80,11 +80,23 @@ async def screen(request: Request[Caller, Any, Any], origin: str, texts: Sequenc
 
 
 def stopping(verdicts: Sequence[Verdict], wanted: Cut) -> list[Verdict]:
+    """Those that stop it; a policy that only observes stops nothing. Raises Unavailable when none does, but a model
+    that the policy asks did not answer: these surfaces cannot say that a verdict is half of one."""
     least = ACTIONS.index(wanted.block_at)
-    return [one for one in verdicts if ACTIONS.index(one.action) >= least]
+    ruling = [one for one in verdicts if not one.version.body.observe_only]
+    stopped = [one for one in ruling if ACTIONS.index(one.action) >= least]
+    if not stopped:
+        check_whole(ruling)
+    return stopped
+
+
+def check_whole(verdicts: Sequence[Verdict]) -> None:
+    """Raises Unavailable when a model that the policy asks did not answer for one of them."""
+    if any(one.degraded_reason for one in verdicts):
+        raise Unavailable("A model that the policy asks did not answer; try again", retry_after_s=5)
 
 
 def reason(stopped: Sequence[Verdict]) -> str:
     """Which analyzers, by which policy: nothing of what was said."""
-    names = list(dict.fromkeys(name for one in stopped for name in one.flagged))
+    names = list(dict.fromkeys(name for one in stopped for name in one.flagged or ("a model did not answer",)))
     return f"Stopped by the policy {stopped[0].version.policy_slug}: {', '.join(names)}"

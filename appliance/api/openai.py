@@ -15,7 +15,7 @@ from litestar import Request, Response, post
 
 from appliance import clock
 from appliance.accounts.keys import Caller
-from appliance.api import auth, form, pictures
+from appliance.api import auth, enforced, form, pictures
 from appliance.api.documents import Answer, Entry, Field, operation
 from appliance.api.door import door
 from appliance.api.front import request_id
@@ -243,7 +243,8 @@ async def _look(request: AnyRequest, url: str) -> Screened:
 
 
 def result(verdict: Verdict | None, screened: Sequence[Screened]) -> Result:
-    """Text and pictures together: of each category the highest score, and true where either says so."""
+    """Text and pictures together: of each category the highest score, and true where either says so. Raises Unavailable
+    when nothing is flagged, but a model that the policy asks did not answer."""
     applied: dict[str, list[str]] = {name: [] for name in CATEGORIES}
     scores = dict.fromkeys(CATEGORIES, 0.0)
     truths = dict.fromkeys(CATEGORIES, False)
@@ -255,24 +256,27 @@ def result(verdict: Verdict | None, screened: Sequence[Screened]) -> Result:
                 applied[name].append(kind)
             scores[name] = max(scores[name], score)
             truths[name] = truths[name] or is_true
-    is_blocked = verdict is not None and verdict.action == "block"
+    is_blocked = verdict is not None and verdict.decision == "block"
     is_flagged = is_blocked or any(truths.values()) or any(one.is_prohibited for one in screened)
+    if verdict is not None and not is_flagged:
+        enforced.check_whole([verdict])
     return Result(is_flagged, truths, scores, applied)
 
 
 def _of_text(verdict: Verdict) -> dict[str, tuple[float, bool]]:
     """Category → its score, and whether the policy minds; only those that an installed head has a label for."""
-    body = verdict.version.body
+    body, results = verdict.version.body, verdict.analysis.results
     found: dict[str, tuple[float, bool]] = {}
     for name in CATEGORIES:
-        score = verdict.analysis.labels.get(name)
-        if score is None:
+        if name not in verdict.analysis.labels:
             continue
+        # as policies count it, which is as the model said it but for the multilingual heads
+        score = results[name].score if name in results else verdict.analysis.labels[name]
         rule = body.analyzers.get(name.partition("/")[0])
         is_true = rule is not None and rule.enabled and decision.action_of(rule.thresholds, score) != "allow"
         other = RULES.get(name, "")
-        if other in verdict.analysis.results:
-            score = max(score, verdict.analysis.results[other].score)
+        if other in results:
+            score = max(score, results[other].score)
             is_true = is_true or other in verdict.flagged
         found[name] = (score, is_true and not body.observe_only)
     return found

@@ -13,7 +13,7 @@ from appliance.api.documents import Answer, Entry, operation
 from appliance.api.door import Door, door
 from appliance.api.openai import CATEGORIES, GORE, MODEL, OWN
 from appliance.errors import PolicyNotFound
-from appliance.moderations.moderator import HEADS_MODEL
+from appliance.moderations import heads
 from appliance.policies import rows as policies
 
 AnyRequest = Request[Caller, Any, Any]
@@ -123,7 +123,7 @@ def _named(request: AnyRequest, model_id: str) -> Model:
 def coverage(there: Door) -> dict[str, Coverage]:
     """By what is installed; whether it runs at this moment is /health's to say."""
     settings = there.house.settings
-    labels = _labels(settings.weights_dir / HEADS_MODEL / "heads.json")
+    labels = {name: _labels(settings.weights_dir / name / "heads.json") for name in heads.MODELS}
     by_check: dict[str, list[str]] = {}
     gore: list[str] = []
     for slug, category in there.house.categories.items():
@@ -133,7 +133,8 @@ def coverage(there: Door) -> dict[str, Coverage]:
         gore += [one.model for one in asked if GORE in one.labels]
     sexual = list(dict.fromkeys([*by_check["nsfw"], *by_check["ai_adult_general"]]))
     images = {"sexual": sexual, "sexual/minors": by_check["underage"] if sexual else [], "violence/graphic": gore}
-    return {name: Coverage([HEADS_MODEL] if name in labels else [], images.get(name, [])) for name in CATEGORIES}
+    texts = {name: [model for model in heads.MODELS if name in labels[model]] for name in CATEGORIES}
+    return {name: Coverage(texts[name], images.get(name, [])) for name in CATEGORIES}
 
 
 class _Heads(msgspec.Struct, frozen=True):
