@@ -266,6 +266,9 @@ def everything_of(house: House, who: Person, job_id: str) -> dict[str, int]:
             elif column["notnull"] or column["pk"]:
                 word = f"{table} {place} {who.org_id}"
                 row[column["name"]] = {"INTEGER": 1, "REAL": 1.0, "BLOB": word.encode()}.get(column["type"], word)
+        for key in conn.execute("SELECT * FROM pragma_foreign_key_list(?)", (table,)).fetchall():
+            if isinstance(row.get(key["from"]), int):  # a number is another's as well: the row made just before is ours
+                (row[key["from"]],) = conn.execute(f"SELECT max(rowid) FROM {key['table']}").fetchone()
         named = ", ".join(row)
         conn.execute(
             f"INSERT OR IGNORE INTO {table} ({named}) VALUES ({', '.join('?' * len(row))})", tuple(row.values())
