@@ -370,6 +370,7 @@ def test_the_table_has_rules_only_and_in_their_order() -> None:
         "a" * 1_000_000,
         "shit " * 2_000,
         "s.h.i.t " * 1_250,
+        "moby dick " * 1_000,
         "1a" * 5_000,
         "you are " * 1_250,
         "not " * 2_500 + "kill yourself",

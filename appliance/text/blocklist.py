@@ -115,18 +115,18 @@ class Blocklist:
                     yield Hit(self._expressions[index], *view.span(start, end), view.disguise)
             if not self._entries:
                 continue
+            text = view.text
             shortest = _SHORTEST_SOUNDED if view.disguise == "transliteration" else 0
-            for start, end, indexes in self._places(view.text):
-                if end - start < shortest:
+            for last, (length, indexes) in self._automaton.iter(text):
+                if length < shortest:
                     continue
+                end = last + 1
+                start = end - length
+                is_word = _stands_alone(text, start, end)
                 for index in indexes:
                     entry = self._entries[index]
-                    if entry.match == "substring" or _stands_alone(view.text, start, end):
+                    if is_word or entry.match == "substring":
                         yield Hit(entry, *view.span(start, end), view.disguise)
-
-    def _places(self, text: str) -> Iterator[tuple[int, int, list[int]]]:
-        for last, (length, indexes) in self._automaton.iter(text):
-            yield last + 1 - length, last + 1, indexes
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
@@ -137,6 +137,8 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
 
 
 def _go_on(left: str, right: str) -> bool:
+    if left.isascii() and right.isascii():  # nearly every one, and three times as fast
+        return (left.isalpha() and right.isalpha()) or (left.isdigit() and right.isdigit())
     if left.isdigit() and right.isdigit():
         return True
     return _is_letter(left) and _is_letter(right) and not (_is_unspaced(left) or _is_unspaced(right))

@@ -10,6 +10,9 @@ from appliance.text.blocklist import Hit
 from appliance.text.lexicons import Lexicons
 from appliance.text.reading import Reading
 
+LONGEST = 50_000
+"""Characters read of one text. Every surface refuses longer ones; whatever calls the engine, its work is bounded."""
+
 
 class Engine:
     """One process's; used by any number of threads."""
@@ -29,6 +32,7 @@ class Engine:
 
     def read(self, org_id: str, text: str, spoken: str = "auto") -> Reading:
         """The text as the analyzers get it."""
+        text = text[:LONGEST]
         views = normalize.views(text)
         bare = Reading(text, views, [], language.detect(text), spoken)
         hits = counted(self._lexicons.hits(org_id, views), bare.tongue)
@@ -37,25 +41,47 @@ class Engine:
 
 def counted(hits: Iterable[Hit], tongue: str) -> list[Hit]:
     """The hits that count in a text of this language, in the order of the text; of one entry at one place the one with
-    the slightest disguise."""
+    the slightest disguise. An allowed phrase, or an innocent word, excuses what shipped lists of analyzers find inside
+    it: never the blocklist, and never the language's own lists."""
     found: dict[tuple[int, int, str, str | None], Hit] = {}
-    passed: list[Hit] = []
+    allowed: list[Hit] = []
+    innocent: list[Hit] = []
     for hit in hits:
         entry = hit.entry
-        if entry.effect == "allow" or (entry.effect == "innocent" and entry.language == tongue):
-            passed.append(hit)
-        elif entry.effect == "block" and not (entry.needs_language and entry.language != tongue):
+        if entry.effect == "allow":
+            allowed.append(hit)
+        elif entry.effect == "innocent":
+            if entry.language == tongue:
+                innocent.append(hit)
+        elif not (entry.needs_language and entry.language != tongue):
             found.setdefault((hit.start, hit.end, entry.term, entry.analyzer), hit)
-    return sorted(
-        (hit for hit in found.values() if not any(_covers(one, hit) for one in passed)),
-        key=lambda hit: (hit.start, hit.end),
-    )
+    counting = sorted(found.values(), key=_place)
+    if allowed:
+        covered = _inside(counting, allowed)
+        counting = [hit for hit in counting if hit.entry.analyzer is None or _place(hit) not in covered]
+    if innocent:
+        covered = _inside(counting, innocent)
+        counting = [
+            hit
+            for hit in counting
+            if hit.entry.analyzer is None or hit.entry.language == tongue or _place(hit) not in covered
+        ]
+    return counting
 
 
-def _covers(passed: Hit, hit: Hit) -> bool:
-    if not passed.start <= hit.start < hit.end <= passed.end:
-        return False
-    if passed.entry.effect == "innocent" and hit.entry.language == passed.entry.language:
-        return False  # its own language's lists know what they say
-    # a shipped phrase excuses what shipped lists of analyzers say; the operator's excuses anything
-    return not passed.entry.language or (bool(hit.entry.language) and hit.entry.analyzer is not None)
+def _inside(hits: list[Hit], phrases: list[Hit]) -> set[tuple[int, int]]:
+    """The places of those hits, in order, that stand inside one of the phrases; in one sweep, for there may be
+    thousands of both."""
+    waiting = sorted(phrases, key=_place, reverse=True)
+    covered: set[tuple[int, int]] = set()
+    reach = 0
+    for hit in hits:
+        while waiting and waiting[-1].start <= hit.start:
+            reach = max(reach, waiting.pop().end)
+        if hit.end <= reach:
+            covered.add((hit.start, hit.end))
+    return covered
+
+
+def _place(hit: Hit) -> tuple[int, int]:
+    return hit.start, hit.end
