@@ -149,10 +149,23 @@ def test_the_list_of_innocent_words_is_long() -> None:
     assert len(set(innocent())) >= 150
 
 
-@pytest.mark.parametrize("text", innocent())
-def test_words_that_only_contain_a_term_pass(engine: Engine, text: str) -> None:
-    for analyzer in ("profanity", "blocklist", "nsfw", "pattern_toxicity", "transliteration"):
-        assert matched(engine, text, analyzer) == ()
+def test_words_that_only_contain_a_term_pass(engine: Engine) -> None:
+    names = ("profanity", "blocklist", "nsfw", "pattern_toxicity", "transliteration")
+    found = {(text, name): matched(engine, text, name) for text in innocent() for name in names}
+    assert {what: terms for what, terms in found.items() if terms} == {}
+
+
+@pytest.mark.parametrize("apart", [" ", ", ", "\n"])
+def test_together_they_pass_too(engine: Engine, apart: str) -> None:
+    assert matched(engine, apart.join(innocent())) == ()
+
+
+def test_the_shipped_packs_let_them_pass(settings: Settings) -> None:
+    house = House(settings)
+    shipped = Engine(house)
+    found = {text: matched(shipped, text) for text in innocent()}
+    house.close()
+    assert {text: terms for text, terms in found.items() if terms} == {}
 
 
 @pytest.mark.parametrize(
@@ -260,9 +273,8 @@ def score(engine: Engine, analyzer: str, text: str) -> float:
     return engine.analyze("nobody", text).results[analyzer].score
 
 
-@pytest.mark.parametrize("text", SENTENCES)
-def test_an_ordinary_text_wears_no_disguise(engine: Engine, text: str) -> None:
-    assert score(engine, "evasion", text) < 0.4
+def test_an_ordinary_text_wears_no_disguise(engine: Engine) -> None:
+    assert [text for text in SENTENCES if score(engine, "evasion", text) >= 0.4] == []
 
 
 @pytest.mark.parametrize(
