@@ -127,7 +127,7 @@ async def analyze_text(request: AnyRequest) -> Response[TextBody]:
     shown = [MatchBody(one.list_name, one.item_id, one.text) for one in matches]
     if is_halted:
         return Response(TextBody(shown, []), headers={UNCOVERED: ""}, media_type="application/json")
-    found = azure_severity.of_text(made.analysis.labels)
+    found = azure_severity.of_text(made.analysis)
     if not found:
         raise Unavailable("The text heads gave nothing; try again", retry_after_s=5)
     analysis, headers = _answered(found, asked, levels)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from appliance.api.azure_request import CATEGORIES, EIGHT
 from appliance.jobs.job import Score
+from appliance.text.analysis import Analysis
 
 TEXT = {
     "Hate": ("hate", "hate/threatening"),
@@ -20,9 +21,12 @@ _GORE = "NSFL"
 _BEGIN = 0.1
 
 
-def of_text(labels: Mapping[str, float]) -> dict[str, float]:
-    """Category → its score, where the heads that are installed have its labels."""
-    found = {name: [labels[one] for one in wanted if one in labels] for name, wanted in TEXT.items()}
+def of_text(analysis: Analysis) -> dict[str, float]:
+    """Category → its score, where the heads that answered have its labels."""
+    told = dict(analysis.labels)
+    # of the multilingual heads the results are on the English ones' scale
+    told |= {name: one.score for name, one in analysis.results.items() if name in told}
+    found = {name: [told[one] for one in wanted if one in told] for name, wanted in TEXT.items()}
     return {name: max(scores) for name, scores in found.items() if scores}
 
 

@@ -25,9 +25,6 @@ from appliance.text.analysis import Analysis
 
 AnyRequest = Request[Caller, Any, Any]
 
-HEADS_LANGUAGES = ("en",)
-"""Of the text heads."""
-
 _KEYS = ("query:key", "header:x-goog-api-key", "bearer")
 _SCOPE = ("moderations:create", "moderate:prompt")
 _SPANS = 1000  # of one attribute, in a suggestion
@@ -168,7 +165,7 @@ async def analyze_comment(request: AnyRequest) -> Response[AnalyzeBody]:
         has_spans = perspective_request.boolean(given, "spanAnnotations")
         may_drop = perspective_request.boolean(given, "dropUnsupportedAttributes")
     spoken = await asyncio.to_thread(perspective_request.spoken, asked)
-    wanted = _answered(thresholds, spoken, may_drop)
+    wanted = _answered(thresholds, spoken, may_drop, door(request).moderator.heads_languages)
     scores = await _scores(request, asked, spoken, wanted, has_spans) if wanted else {}
     shown = {name: body for name, body in scores.items() if body.summaryScore.value >= thresholds[name]}
     return Response(
@@ -202,20 +199,23 @@ async def suggest_score(request: AnyRequest) -> Response[SuggestBody]:
 async def discover(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
     if request.query_params.get("version", "v1alpha1") != "v1alpha1":
         raise SurfaceRefusal("The version is v1alpha1", word="INVALID_REQUEST", target="version")
-    return Response(perspective_discovery.document(root_url(request), HEADS_LANGUAGES), media_type="application/json")
+    return Response(
+        perspective_discovery.document(root_url(request), door(request).moderator.heads_languages),
+        media_type="application/json",
+    )
 
 
 ROUTES = [analyze_comment, suggest_score, discover]
 
 
-def _answered(thresholds: Mapping[str, float], spoken: Spoken, may_drop: bool) -> dict[str, Attribute]:
+def _answered(
+    thresholds: Mapping[str, float], spoken: Spoken, may_drop: bool, of_heads: tuple[str, ...]
+) -> dict[str, Attribute]:
     """The attributes that are answered in these languages. Raises SurfaceRefusal for the first that is not."""
     found: dict[str, Attribute] = {}
     for name in thresholds:
         attribute = perspective_attributes.find(name)
-        if attribute is not None and set(spoken.codes) <= set(
-            perspective_attributes.languages(attribute, HEADS_LANGUAGES)
-        ):
+        if attribute is not None and set(spoken.codes) <= {*perspective_attributes.languages(attribute, of_heads)}:
             found[name] = attribute
         elif not may_drop:
             told = {"attribute": name, "requestedLanguages": spoken.languages, "detectedLanguages": spoken.detected}

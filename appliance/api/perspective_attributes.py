@@ -31,7 +31,8 @@ class Attribute(msgspec.Struct, frozen=True):
 
     def score(self, analysis: Analysis) -> float | None:
         """None when a part is missing: nothing answered it."""
-        told = {name: one.score for name, one in analysis.results.items()} | analysis.labels
+        # results after labels: of the multilingual heads they are on the English ones' scale
+        told = analysis.labels | {name: one.score for name, one in analysis.results.items()}
         ways = self.open_ways
         if not ways or any(part not in told for way in ways for part in way):
             return None

@@ -35,6 +35,11 @@ def asked(language: str, installed: Container[str]) -> str:
     return second if first not in installed and second in installed else ENGLISH if first not in installed else first
 
 
+def languages(installed: Container[str]) -> tuple[str, ...]:
+    """Those with published figures that these models answer."""
+    return MEASURED if MULTILINGUAL in installed else ("en",)
+
+
 def brought(probability: float, levels: Sequence[float], to: Sequence[float]) -> float:
     """A probability on another model's scale: straight lines between the levels of the two."""
     corners = zip((0.0, *levels, 1.0), (0.0, *to, 1.0), strict=True)

@@ -29,6 +29,9 @@ _COMPAT_S = 20.0  # C.4: a surface that has no answer without the heads waits so
 _LONG = 2_000  # characters of a request, over which the rules cost more milliseconds than the event loop may wait
 
 
+_CLOSED = Decision("block", "critical", ())
+
+
 class _Text(msgspec.Struct):
     """One text on its way through the stages."""
 
@@ -39,6 +42,8 @@ class _Text(msgspec.Struct):
     """Whose answer is missing."""
     reason: Reason = "rules_clear"
     is_judged: bool = False
+    decided: Decision = _CLOSED
+    """As of the last stage that it went through."""
 
     @property
     def wants_heads(self) -> bool:
@@ -116,6 +121,11 @@ class Moderator:
             meters.decided(ask.origin, one)
             self._sampler.offer(caller.org_id, ask, one, self._question(one.version))
 
+    @property
+    def heads_languages(self) -> tuple[str, ...]:
+        """With published figures, of the heads that are installed."""
+        return heads.languages(self._heads.installed)
+
     async def version(self, org_id: str, reference: str | None) -> Version:
         """The policy in force of this slug or id, or the default one. Raises PolicyNotFound."""
         return await self._version(org_id, reference)
@@ -189,10 +199,10 @@ class Moderator:
         asked: dict[str, list[_Text]] = {}
         for text in texts:
             ask, found = text.ask, text.analysis
-            cheap = decision.decide(text.version.body, found.results)
+            text.decided = decision.decide(text.version.body, found.results)
             way = route(
                 text.version.body,
-                cheap,
+                text.decided,
                 ask.text,
                 found.language,
                 ask.language,
@@ -202,7 +212,8 @@ class Moderator:
             text.reason = way.reason
             if way.asks_judge:
                 asked.setdefault(self._question(text.version), []).append(text)
-        await asyncio.gather(*(self._judged(question, own, began) for question, own in asked.items()))
+        if asked:
+            await asyncio.gather(*(self._judged(question, own, began) for question, own in asked.items()))
 
     async def _judged(self, question: str, texts: Sequence[_Text], began: float) -> None:
         begun = time.perf_counter()
@@ -219,7 +230,7 @@ class Moderator:
         for text, probability in zip(texts, said, strict=True):
             results = {**text.analysis.results, JUDGE: Result(probability)}
             text.analysis = msgspec.structs.replace(text.analysis, results=results)
-            text.is_judged = True
+            text.is_judged, text.decided = True, decision.decide(text.version.body, results)
 
     def _question(self, version: Version) -> str:
         return version.body.semantic.question or self._shipped.semantic.question
@@ -228,7 +239,7 @@ class Moderator:
 def _verdict(text: _Text, content_hash: str, request_id: str, now: int, ms: float) -> Verdict:
     body = text.version.body
     is_closed = text.degraded is not None and body.semantic.fail_mode == "closed"
-    decided = Decision("block", "critical", ()) if is_closed else decision.decide(body, text.analysis.results)
+    decided = _CLOSED if is_closed else text.decided
     status = "complete" if text.degraded is None else "failed_closed" if is_closed else "degraded"
     return Verdict(
         event_id=_event_id(),
