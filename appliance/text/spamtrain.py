@@ -85,7 +85,8 @@ def train(taught: Sequence[Text], ordinary: Sequence[Text]) -> Trained:
         fitted = _fit(seen, truth, folds != fold)
         unseen[folds == fold] = fitted.decision_function(seen[folds == fold])
     flagged, certain = (float(np.quantile(unseen[~truth], share)) for share in (0.99, 0.999))
-    scale = (_logit(_CERTAIN) - _logit(_FLAGGED)) / (certain - flagged)
+    # a set whose innocent texts are all alike has no such step
+    scale = (_logit(_CERTAIN) - _logit(_FLAGGED)) / max(certain - flagged, 0.1)
     shift = _logit(_FLAGGED) - scale * flagged
     whole = _fit(seen, truth, np.ones(len(taught), bool))
     weights = np.append(scale * np.ravel(whole.coef_), scale * np.ravel(whole.intercept_) + shift).astype(np.float16)
