@@ -1,7 +1,7 @@
 """`customhouse evaluate`: what a policy is worth on an operator's own labelled texts."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,12 +12,12 @@ from rich.table import Table
 
 from appliance import audit, clock, settings
 from appliance.accounts import organisations
-from appliance.errors import InvalidRequest, Misconfigured
+from appliance.errors import InvalidRequest
 from appliance.house import House
 from appliance.inference import manifest, runtime
 from appliance.inference.runtime import OpenModel
-from appliance.moderations import evaluations
-from appliance.moderations.evaluations import Saved
+from appliance.moderations import evaluations, heads
+from appliance.moderations.evaluations import Said, Saved
 from appliance.policies import rows as policies
 from appliance.policies.version import Body, Version
 from appliance.settings import Settings
@@ -25,8 +25,8 @@ from appliance.text import evaluation, labelled
 from appliance.text.engine import Engine
 from appliance.text.evaluation import At, Figures, Report
 from appliance.text.labelled import Columns
+from appliance.text.normalize import undisguised
 
-HEADS_MODEL = "text-heads"
 _PARTS = (0.05, 0.01, 0.002)
 """Of innocent texts: what --suggest-thresholds lets be warned of, held for review, blocked."""
 
@@ -87,15 +87,15 @@ def evaluate(
             raise click.UsageError("name the file of labelled texts")
         parts = _parts(false_flags)
         found = labelled.read(data, Columns(text, language, dict(_pair(one) for one in labels)))
-        heads = _Heads(house.settings)
+        asked = _Heads(house.settings)
         try:
             with Progress(disable=as_json or not sys.stderr.isatty(), console=Console(stderr=True)) as progress:
                 bar = progress.add_task("scoring", total=len(found))
                 analyses = evaluations.analyse(
-                    Engine(house), org_id, found, heads.read, lambda n: progress.update(bar, completed=n)
+                    Engine(house), org_id, found, asked.read, lambda n: progress.update(bar, completed=n)
                 )
         finally:
-            heads.close()
+            asked.close()
         report = evaluations.evaluate(body, found, analyses)
         if suggest_thresholds:
             suggested = evaluation.suggest(found, evaluations.scores(body, analyses), parts)
@@ -103,7 +103,7 @@ def evaluate(
         if save and version is not None:
             actor, texts, path = audit.operator(), len(found), data
             house.db.write(
-                lambda conn: evaluations.save(conn, org_id, version.id, path, texts, heads.digests, report, actor=actor)
+                lambda conn: evaluations.save(conn, org_id, version.id, path, texts, asked.digests, report, actor=actor)
             )
     finally:
         house.close()
@@ -123,34 +123,38 @@ class _Heads:
 
     def __init__(self, loaded: Settings) -> None:
         self._settings = loaded
-        self._open: dict[str, OpenModel | None] = {}
+        self._manifests = {name: manifest.read(loaded.models_dir / name) for name in heads.MODELS}
+        self._levels = {name: heads.levels(known) for name, known in self._manifests.items()}
+        self._installed = heads.installed(loaded)
+        self._open: dict[str, OpenModel] = {}
+        if not self._installed:
+            click.echo("without heads: none is fetched; see: customhouse models list", err=True)
 
     @property
     def digests(self) -> dict[str, str]:
-        return {name: model.digest for name, model in self._open.items() if model is not None}
+        return {name: model.digest for name, model in self._open.items()}
 
-    def read(self, texts: Sequence[str], languages: Sequence[str]) -> list[Mapping[str, float]]:
-        model = self._model(HEADS_MODEL)
-        if model is None:
-            return [{} for _ in texts]
-        found: list[Mapping[str, float]] = []
-        for begin in range(0, len(texts), model.max_batch):
-            found += [answer.scores for answer in model.answer(texts[begin : begin + model.max_batch])]
+    def read(self, texts: Sequence[str], languages: Sequence[str]) -> list[Said]:
+        found = [Said() for _ in texts]
+        by_model: dict[str, list[int]] = {}
+        for place, language in enumerate(languages):
+            if self._installed:
+                by_model.setdefault(heads.asked(language, self._installed), []).append(place)
+        for name, places in by_model.items():
+            if name not in self._open:
+                self._open[name] = runtime.open_model(self._settings, self._manifests[name])
+            model = self._open[name]
+            for begin in range(0, len(places), model.max_batch):
+                some = places[begin : begin + model.max_batch]
+                answers = model.answer([undisguised(texts[place]) for place in some])
+                for place, answer in zip(some, answers, strict=True):
+                    results = heads.scored(answer.scores, self._levels[name], self._levels[heads.ENGLISH])
+                    found[place] = Said(results, answer.scores)
         return found
 
     def close(self) -> None:
         for model in self._open.values():
-            if model is not None:
-                model.close()
-
-    def _model(self, name: str) -> OpenModel | None:
-        if name not in self._open:
-            try:
-                self._open[name] = runtime.open_model(self._settings, manifest.read(self._settings.models_dir / name))
-            except Misconfigured as error:
-                click.echo(f"without heads: {error.message}", err=True)
-                self._open[name] = None
-        return self._open[name]
+            model.close()
 
 
 def _judged(house: House, org: str | None, policy: str | None) -> tuple[str, Version | None, Body]:

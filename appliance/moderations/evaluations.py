@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,14 +14,22 @@ from appliance.errors import NotFound
 from appliance.moderations import decision
 from appliance.policies.version import ACTIONS, Body, Thresholds
 from appliance.text import evaluation
-from appliance.text.analysis import ANALYZERS, HEADS, Analysis, Result
+from appliance.text.analysis import ANALYZERS, Analysis, Result
 from appliance.text.engine import Engine
 from appliance.text.evaluation import Report
 from appliance.text.figures import Scores
 from appliance.text.labelled import DECISION, HEAD_LABELS, Labelled
 
-Read = Callable[[Sequence[str], Sequence[str]], list[Mapping[str, float]]]
-"""Texts and their languages → what the heads say of each: label → score; empty where nothing answers."""
+
+class Said(msgspec.Struct, frozen=True):
+    """What the heads say of a text; empty where none are installed."""
+
+    results: dict[str, Result] = {}
+    labels: dict[str, float] = {}
+
+
+Read = Callable[[Sequence[str], Sequence[str]], list[Said]]
+"""Texts and their languages → what the heads say of each."""
 
 _TOGETHER = 64
 
@@ -48,9 +56,8 @@ def analyse(
         batch = rows[begin : begin + _TOGETHER]
         ruled = [engine.analyze(org_id, row.text, row.language or "auto") for row in batch]
         spoken = [row.language or one.language.code for row, one in zip(batch, ruled, strict=True)]
-        for one, labels in zip(ruled, read([row.text for row in batch], spoken), strict=True):
-            heads = {name: Result(labels[name]) for name in HEADS if name in labels}
-            found.append(Analysis(one.language, {**one.results, **heads}, dict(labels)))
+        for one, said in zip(ruled, read([row.text for row in batch], spoken), strict=True):
+            found.append(Analysis(one.language, {**one.results, **said.results}, said.labels))
         told(len(found))
     return found
 

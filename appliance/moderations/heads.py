@@ -18,6 +18,7 @@ from appliance.inference.wire import Answer
 from appliance.moderations.readers import Readers
 from appliance.settings import Settings
 from appliance.text.analysis import HEADS, Analysis, Result
+from appliance.text.normalize import undisguised
 
 ENGLISH = "text-heads"
 MULTILINGUAL = "text-heads-multilingual"
@@ -54,13 +55,13 @@ class Heads:
 
     def __init__(self, settings: Settings, readers: Readers) -> None:
         self._readers = readers
-        self._weights = settings.weights_dir
+        self._settings = settings
         self._levels = {name: levels(manifest.read(settings.models_dir / name)) for name in MODELS}
 
     @property
     def installed(self) -> set[str]:
         """Looked up each time, in microseconds: weights may come while the server runs."""
-        return {name for name in MODELS if (self._weights / name / "heads.json").is_file()}
+        return installed(self._settings)
 
     async def add(self, texts: Sequence[str], found: Sequence[Analysis], until: float) -> list[Analysis]:
         """Each text's analysis with the heads' results in it; one call of each model that is needed. Raises Failure,
@@ -71,7 +72,9 @@ class Heads:
             by_model.setdefault(asked(one.language.code, installed), []).append(place)
 
         async def read(model: str, places: Sequence[int]) -> None:
-            answers = await self._readers.read([texts[place] for place in places], [model], until)
+            # as the heads learnt to read: disguises undone
+            read_as = [undisguised(texts[place]) for place in places]
+            answers = await self._readers.read(read_as, [model], until)
             for place, answer in zip(places, answers, strict=True):
                 joined[place] = self._joined(joined[place], model, answer[model])
 
@@ -84,6 +87,11 @@ class Heads:
             raise Unavailable(answer.problem.message, retry_after_s=5)
         results = {**found.results, **scored(answer.scores, self._levels[model], self._levels[ENGLISH])}
         return msgspec.structs.replace(found, results=results, labels=answer.scores)
+
+
+def installed(settings: Settings) -> set[str]:
+    """Which of MODELS are fetched."""
+    return {name for name in MODELS if (settings.weights_dir / name / "heads.json").is_file()}
 
 
 def scored(
