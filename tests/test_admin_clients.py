@@ -79,7 +79,7 @@ def test_a_name_is_taken_once(desk: Desk, path: str) -> None:
         ({"name": 7}, "name must be a string"),
         ({"name": " "}, "1 to 200 characters"),
         ({"name": "x" * 201}, "1 to 200 characters"),
-        ({"name": "x", "plan": "none"}, "is none of: standard"),
+        ({"name": "x", "plan": "none"}, "is none of: developer"),
     ],
 )
 def test_a_client_that_cannot_be_made_is_not(desk: Desk, body: dict[str, Any], message: str) -> None:
@@ -130,7 +130,7 @@ def test_a_limit_holds_at_once_for_all_keys(desk: Desk, path: str) -> None:
         ({"burst_per_second": -1}, "burst_per_second is 0 to"),
         ({"retain_prompts_days": 36501}, "retain_prompts_days is 0 to 36,500"),
         ({"charge_method": "monthly"}, "charge_method must be one of"),
-        ({"plan": "none"}, "is none of: standard"),
+        ({"plan": "none"}, "is none of: developer"),
         ({"plan": 7}, "plan must be a string"),
         ({"status": "terminated"}, "to ban, POST to the client's /ban"),
         ({"status": 1}, "status must be a string"),
@@ -189,9 +189,10 @@ def test_a_banned_client_reads_nothing_through_any_route(desk: Desk, path: str) 
     for template, item in paths.items():
         for method, operation in item.items():
             if operation["security"] == [{"bearer": []}]:
-                where = template.replace("{", "").replace("}", "")
+                where = template.replace("{token}", desk.alice.key).replace("{", "").replace("}", "")
                 answer = desk.client.request(method, where, headers=desk.alice.headers)
-                assert (answer.status_code, answer.json()["error"]) == (403, "ACCOUNT_TERMINATED"), (method, where)
+                assert answer.status_code == 403, (method, where)
+                assert "This account has been terminated" in answer.text, (method, where)  # in each surface's words
                 tried += 1
     assert tried > 40
 
