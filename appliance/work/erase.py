@@ -329,6 +329,7 @@ _WORDS = (
     FROM custom_category JOIN custom_category_version AS made ON made.category_id = custom_category.id
     WHERE custom_category.org_id = :org
     """,
+    "SELECT text FROM named_blocklist_item WHERE org_id = :org",
     "SELECT url FROM webhook_endpoint WHERE org_id = :org",
     "SELECT secret FROM webhook_secret WHERE org_id = :org",
 )
