@@ -27,7 +27,13 @@ BENCHES = {
 }
 GPU = ("on a GPU: absolute figures", "appliance.bench.gpu:run")
 POLICIES = ("a version previewed over stored events, and the list of them", "appliance.bench.policies:run")
-TEXT = {"text": ("the text engine against 100 thousand terms, and two peers in process", "appliance.bench.text:run")}
+TEXT = {
+    "text": ("the text engine against 100 thousand terms, and two peers in process", "appliance.bench.text:run"),
+    "moderations": (
+        "decisions over HTTP ÷ an empty handler, and the judge's batches",
+        "appliance.bench.moderations:run",
+    ),
+}
 HISTORY = ("the list, usage and the export, on generated jobs", "appliance.bench.history:run")
 
 
@@ -37,7 +43,7 @@ HISTORY = ("the list, usage and the export, on generated jobs", "appliance.bench
 @click.option("--history", is_flag=True, help="The list of jobs, usage and the export instead, on generated jobs.")
 @click.option("--jobs", type=click.IntRange(1000), default=10_000_000, help="How many jobs --history generates.")
 @click.option("--policies", is_flag=True, help="The preview of a policy version over 1 million events instead.")
-@click.option("--text", is_flag=True, help="The text engine instead.")
+@click.option("--text", is_flag=True, help="The text engine, and decisions over HTTP, instead.")
 @click.option(
     "--labelled",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -58,15 +64,15 @@ def bench(
     loaded = settings.load()
     console = Console(stderr=True)
     wanted = {name: BENCHES[name] for name in (only or BENCHES)}
-    how: dict[str, Any] = {}
+    how: dict[str, dict[str, Any]] = {}
     if gpu:
         wanted = {"gpu": GPU}
     elif history:
-        wanted, how = {"history": HISTORY}, {"jobs": jobs}
+        wanted, how = {"history": HISTORY}, {"history": {"jobs": jobs}}
     elif policies:
         wanted = {"policies": POLICIES}
     elif text:
-        wanted, how = TEXT, {"labelled": labelled}
+        wanted, how = TEXT, {"text": {"labelled": labelled}}
     results: dict[str, dict[str, Any]] = {}
     for name, (title, path) in wanted.items():
         console.print(f"{title} …")
@@ -74,7 +80,7 @@ def bench(
         module, function = path.split(":")
         try:
             run = cast(Callable[..., dict[str, Any]], getattr(importlib.import_module(module), function))
-            results[name] = run(loaded, **how)
+            results[name] = run(loaded, **how.get(name, {}))
         except CustomhouseError as error:
             results[name] = {"error": error.message}
         results[name]["took_s"] = round(time.monotonic() - begun, 1)

@@ -11,7 +11,7 @@ DECISIONS: dict[Action, str] = {"allow": "allow", "warn": "flag", "review": "fla
 """B.2.1: what the engine would do → what the caller is told."""
 
 
-_GRAVEST_FIRST: tuple[Action, ...] = ACTIONS[:0:-1]
+_NONE = Thresholds()
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -30,7 +30,7 @@ def decide(body: Body, results: Mapping[str, Result]) -> Decision:
     """The gravest action of any enabled analyzer; but where the judge read the text, its own action, which may be
     graver or milder than what the cheap stage thought, and never lowers a block. The severity is the gravest of those
     that were flagged, else that of the highest score; of a text that the judge clears it is the judge's."""
-    cheap = _gravest(body, {name: one for name, one in results.items() if name != JUDGE})
+    cheap = _cheap(body, results)
     rule = body.analyzers.get(JUDGE)
     if cheap.action == "block" or JUDGE not in results or rule is None or not rule.enabled:
         return cheap
@@ -41,17 +41,24 @@ def decide(body: Body, results: Mapping[str, Result]) -> Decision:
     return Decision(action, severity if cheap.flagged else results[JUDGE].graded, (*cheap.flagged, JUDGE))
 
 
-def _gravest(body: Body, results: Mapping[str, Result]) -> Decision:
-    actions: dict[str, Action] = {
-        name: action_of(rule.thresholds, results[name].score)
-        for name, rule in body.analyzers.items()
-        if rule.enabled and name in results
-    }
-    flagged = tuple(name for name, action in actions.items() if action != "allow")
-    # what has no threshold only informs: how sure the language is says nothing of how bad the text is
-    counting = [name for name in actions if body.analyzers[name].thresholds != Thresholds()]
-    graded = [results[name].graded for name in (flagged or counting)]
-    return Decision(gravest(actions.values()), severest(graded), flagged)
+def _cheap(body: Body, results: Mapping[str, Result]) -> Decision:
+    """By all but the judge."""
+    actions: set[Action] = set()
+    flagged: list[str] = []
+    highest = "none"
+    for name, rule in body.analyzers.items():
+        one = results.get(name)
+        # what has no threshold only informs: how sure the language is says nothing of how bad the text is
+        if one is None or not rule.enabled or name == JUDGE or rule.thresholds == _NONE:
+            continue
+        action = action_of(rule.thresholds, one.score)
+        if action != "allow":
+            actions.add(action)
+            flagged.append(name)
+        elif one.severity or one.score >= 0.2:  # below it every grade is none
+            highest = severest((highest, one.graded))
+    severity = severest(results[name].graded for name in flagged) if flagged else highest
+    return Decision(gravest(actions), severity, tuple(flagged))
 
 
 def gravest(actions: Iterable[Action]) -> Action:
@@ -66,8 +73,8 @@ def severest(severities: Iterable[str]) -> str:
 
 
 def action_of(thresholds: Thresholds, score: float) -> Action:
-    for action in _GRAVEST_FIRST:
-        limit = getattr(thresholds, action)
-        if limit is not None and score >= limit:
-            return action
-    return "allow"
+    if thresholds.block is not None and score >= thresholds.block:
+        return "block"
+    if thresholds.review is not None and score >= thresholds.review:
+        return "review"
+    return "warn" if thresholds.warn is not None and score >= thresholds.warn else "allow"

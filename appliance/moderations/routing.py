@@ -26,6 +26,7 @@ RULED = frozenset({"en", "es", "fr", "de"})
 
 # `hello community` is 14 letters of no language that could be told: of so little nobody is uncertain, it is just short.
 _ENOUGH_LETTERS = 20
+_READ = 500
 _SURE = 0.5
 
 
@@ -51,12 +52,16 @@ def route(
 def _of_language(text: str, language: Language, spoken: str) -> Reason | None:
     """What about its language makes the cheap stage unsure of a text that it would pass. A caller who names the
     language is believed, but for a text in several."""
-    if sum(letter.isalpha() for letter in text[:2_000]) < _ENOUGH_LETTERS:
-        return None
     if language.code == MIXED:
-        return "mixed_language"
-    if spoken not in ("auto", ""):
-        return None if spoken.partition("-")[0].lower() in RULED else "unsupported_language"
-    if language.code == UNKNOWN or language.confidence < _SURE:
-        return "low_language_confidence"
-    return None if language.code in RULED else "unsupported_language"
+        unsure: Reason = "mixed_language"
+    elif spoken not in ("auto", ""):
+        if spoken.partition("-")[0].lower() in RULED:
+            return None
+        unsure = "unsupported_language"
+    elif language.code == UNKNOWN or language.confidence < _SURE:
+        unsure = "low_language_confidence"
+    elif language.code in RULED:
+        return None
+    else:
+        unsure = "unsupported_language"
+    return unsure if sum(map(str.isalpha, text[:_READ])) >= _ENOUGH_LETTERS else None
