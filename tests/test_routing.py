@@ -403,7 +403,7 @@ def test_what_waits_to_be_read_is_dropped_and_counted_as_the_process_stops(desk:
         return meters.REGISTRY.get_sample_value("customhouse_moderation_samples_total", {"outcome": "dropped"}) or 0.0
 
     desk.set(semantic=Semantic(audit_share=1.0))
-    reader.wait_s = lambda request: 2.0 if request.judge else 0.0
+    reader.wait_s = lambda request: 0.5 if request.judge else 0.0
     before = dropped()
 
     async def leave(moderator: Moderator) -> None:

@@ -35,6 +35,7 @@ class Models:
         self._path = str(socket)
         self._deadline_s = deadline_s
         self._idle: deque[_Connection] = deque()
+        self._is_closed = False
 
     def look(self, request: LookRequest) -> list[dict[str, Answer]]:
         """For each image, in order: model → what it says, or its problem."""
@@ -61,6 +62,7 @@ class Models:
         return self._change(name, "reload")
 
     def close(self) -> None:
+        self._is_closed = True  # a call that is under way closes its own
         while self._idle:
             self._idle.pop().close()
 
@@ -87,7 +89,7 @@ class Models:
         except BaseException:
             connection.close()
             raise
-        if response.will_close:
+        if response.will_close or self._is_closed:
             connection.close()
         else:
             self._idle.append(connection)
