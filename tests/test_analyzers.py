@@ -1,5 +1,7 @@
 """Emoji, formatting, nsfw and language: what each finds, what it leaves alone, and odd texts."""
 
+from collections.abc import Callable
+
 import pytest
 
 from appliance.text import language, normalize
@@ -145,8 +147,7 @@ def test_an_unsure_language_never_weighs_much() -> None:
     ],
 )
 @pytest.mark.parametrize("look", [emoji.look, formatting.look, nsfw.look, unsure.look])
-def test_odd_texts_have_a_score(text: str, look: object) -> None:
-    assert callable(look)
+def test_odd_texts_have_a_score(text: str, look: Callable[[Reading], Result]) -> None:
     found = look(read(text))
     assert 0 <= found.score <= 1
     assert len(found.matched) < 20

@@ -26,6 +26,7 @@ _TOKEN = re.compile(
     r"|[^\W\d_]+(?:['’][^\W\d_]+)?|(?P<marks>!{2,}|\${2,}|!)"
 )
 _LONG_WORD = 24
+_LOUD = 0  # the bucket of several words in capitals
 
 
 def features(text: str) -> list[int]:
@@ -43,10 +44,12 @@ def features(text: str) -> list[int]:
             break
     if not words:
         return []
-    pairs = [f"{left} {right}" for left, right in itertools.pairwise(words)]
-    shape = ["<loud>"] if loud >= 2 else []
-    said = {*words, *pairs, *shape}
-    return [crc32(word.encode("utf-8", "surrogatepass")) % BUCKETS for word in said]
+    hashed = [crc32(word.encode("utf-8", "surrogatepass")) for word in words]
+    found = {code % BUCKETS for code in hashed}
+    found.update((left * 31 + right) % BUCKETS for left, right in itertools.pairwise(hashed))
+    if loud >= 2:
+        found.add(_LOUD)
+    return list(found)
 
 
 class Model:
