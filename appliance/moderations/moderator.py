@@ -84,7 +84,6 @@ class Moderator:
         (1) policy, quota, and what was decided before; (2) the rules; (3) the heads; (4) the judge; (5) the decision.
         """
         began = time.perf_counter()
-        until = time.monotonic()
         org_id = caller.org_id
         versions = {name: await self._version(org_id, name) for name in dict.fromkeys(ask.policy for ask in asks)}
         conn = self._house.db.reader()
@@ -101,8 +100,9 @@ class Moderator:
         new = [place for place, found in enumerate(before) if found is None]
         analyses = await self._by_rules(org_id, [asks[place] for place in new])
         texts = {place: _Text(asks[place], of[place], found) for place, found in zip(new, analyses, strict=True)}
-        await self._by_heads(list(texts.values()), until)
-        await self._by_judge(list(texts.values()), until)
+        asking = time.monotonic()  # after the rules, whose first text reads their own models for a second
+        await self._by_heads(list(texts.values()), asking)
+        await self._by_judge(list(texts.values()), asking)
         now, ms = clock.now_ms(), (time.perf_counter() - began) * 1000
         return [
             _verdict(texts[place], content_hash, request_id, now, ms)

@@ -37,7 +37,7 @@ class Semantic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: Literal["off", "ambiguous", "always"] = "ambiguous"
     fail_mode: Literal["degrade", "closed"] = "degrade"
     deadline_ms: int = 2_000
-    """From the arrival of a text: heads and judge together have so long."""
+    """So long heads and judge together have for a text, once the rules have read it."""
     audit_share: float = 0.0
     """Of what was passed without the judge, the part that it looks at afterwards, in the background."""
     question: str = ""
