@@ -4,12 +4,18 @@ import asyncio
 import base64
 import io
 import json
+import os
+import re
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from standardwebhooks.webhooks import Webhook
 
@@ -251,7 +257,7 @@ def test_the_asynchronous_clients_say_the_same(box: Box) -> None:
             pieces = [one async for one in customhouse.jobs.export(now - timedelta(hours=1), now + timedelta(hours=1))]
             assert jobs[0].job_id.encode() in b"".join(pieces)
             with pytest.raises(errors.JobNotFound):
-                await customhouse.jobs.get("nothing/like it")
+                await customhouse.jobs.get("nothing like it")
             assert (await customhouse.health()).status == "ok"
         async with AsyncOmniModClient(box.key, str(box.http.base_url)) as client:
             assert (await client.moderate_text("hello community")).is_allowed
@@ -453,3 +459,60 @@ def test_after_a_rotation_either_secret_verifies() -> None:
 
 def test_the_client_has_the_products_version() -> None:
     assert customhouse_sdk.__version__ == __version__
+
+
+def blocks() -> list[str]:
+    """The programs that the README shows."""
+    return re.findall(r"```python\n(.*?)```", (SDK / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.weights
+def test_the_programs_in_the_readme_run(box: Box) -> None:
+    said = [run_program(box, block, str(PHOTOGRAPHS[0])) for block in blocks() if "handle_request" not in block]
+    decided, followed, both, refused, omnimod = said
+    assert decided == "allow none\nallowed\n"
+    assert "100" in followed
+    assert "'nsfw': False" in followed
+    assert both == "[False, False]\n"
+    assert refused.startswith("INVALID_REQUEST [{'field': 'text'")
+    assert omnimod == "False False True none\n"
+
+
+def run_program(box: Box, program: str, *arguments: str) -> str:
+    environ = {"CUSTOMHOUSE_API_KEY": box.key, "CUSTOMHOUSE_BASE_URL": str(box.http.base_url), "PYTHONPATH": str(SDK)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], env={**os.environ, **environ}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_receiver_in_the_readme_takes_what_is_signed() -> None:
+    [program] = [block for block in blocks() if "handle_request" in block]
+    body = json.dumps(
+        {"job_id": "j", "status": "completed", "is_prohibited": False, "categories": {}, "completed_at": "t"}
+        | {"delivery_id": "wh_j", "type": "image"}
+    )
+    for secret, status in ((SECRET, 204), ("whsec_" + base64.b64encode(b"f" * 32).decode(), 400)):
+        port = free_port()
+        environ = {"CUSTOMHOUSE_WEBHOOK_SECRET": secret, "PORT": str(port), "PYTHONPATH": str(SDK)}
+        receiver = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, **environ})
+        assert delivered(port, body, signed(body, datetime.now(UTC))) == status
+        assert receiver.wait(20) == 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def delivered(port: int, body: str, headers: dict[str, str]) -> int:
+    """The status that the receiver there answers, once it is up."""
+    until = time.monotonic() + 20
+    while True:
+        try:
+            return httpx.post(f"http://127.0.0.1:{port}/", content=body, headers=headers, timeout=20).status_code
+        except httpx.ConnectError:
+            assert time.monotonic() < until
+            time.sleep(0.05)
