@@ -58,7 +58,7 @@ def add(term: str, org: str | None, match: str, category: str | None, reason: st
 
 @blocklist.command("list")
 @_ORG
-@click.option("--shipped", is_flag=True, help="The terms of config/lexicons instead.")
+@click.option("--shipped", is_flag=True, help="What config/lexicons has instead.")
 @_JSON
 def list_(org: str | None, shipped: bool, as_json: bool) -> None:
     """List the terms: those of every organisation, or with --org that one's own."""
@@ -73,7 +73,9 @@ def list_(org: str | None, shipped: bool, as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     for one in found:
-        about = "  ".join(str(one[key]) for key in ("match", "category", "id") if one.get(key))
+        told = ("language", "analyzer", "match", "category", "id")
+        about = "  ".join(str(one[key]) for key in told if one.get(key))
+        about += f"  {one['effect']}" if one.get("effect", "block") != "block" else ""
         about += "" if one.get("enabled", True) else "  disabled"
         click.echo(f"{one.get('keyword', one.get('term')):<32} {about}")
     if not found:
