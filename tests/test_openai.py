@@ -180,7 +180,7 @@ BAD: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
     "tokens": ({"input": [1, 2]}, "input", "invalid_type"),
     "mixed": ({"input": ["a", {"type": "text", "text": "b"}]}, "input", "invalid_type"),
     "too long": ({"input": "a" * 20_001}, "input", "string_above_max_length"),
-    "too long together": ({"input": ["a" * 20_000] * 6}, "input", "string_above_max_length"),
+    "too long together": ({"input": ["a" * 20_000] * 3}, "input", "string_above_max_length"),
     "too many": ({"input": ["a"] * 101}, "input", "array_above_max_length"),
     "too many pictures": ({"input": [part()] * 9}, "input", "array_above_max_length"),
     "an unknown part": ({"input": [{"type": "audio"}]}, "input[0]", "invalid_value"),
@@ -307,7 +307,7 @@ def test_a_used_up_quota_is_not_tried_again(models_served: WithModels) -> None:
 
 @pytest.mark.weights
 def test_hostile_texts_are_answered(client: OpenAI) -> None:
-    hostile = ["\x00", "e" + "\u0301" * 19_999, "\u202e" * 50, "\ufdfa" * 2_000, "(" * 20_000, " "]
+    hostile = ["\x00", "e" + "\u0301" * 1_999, "\u202e" * 50, "\ufdfa" * 100, "(" * 2_000, " "]
     assert len(client.moderations.create(input=hostile).results) == len(hostile)
 
 

@@ -144,6 +144,8 @@ class _Held:
 
 
 async def _body(request: Request[Any, Any, Any], most_bytes: int, held: _Held) -> bytes:
+    if (request.content_length or 0) > most_bytes:
+        raise PayloadTooLarge(f"A body that is not multipart/form-data has at most {_size(most_bytes)}")
     pieces: list[bytes] = []
     size = 0
     async for piece in request.stream():
