@@ -130,6 +130,20 @@ def test_every_change_needs_a_reason(desk: OrgDesk) -> None:
     assert desk.lines() == []
 
 
+def test_what_is_sent_again_with_its_key_is_done_once(desk: OrgDesk) -> None:
+    key = {"Idempotency-Key": "again"}
+    for path, given in (
+        ("/policies", {"slug": "kids"}),
+        ("/policies/kids/versions", {"observe_only": True}),
+        ("/policies/kids/activate", {"version": 1}),
+    ):
+        first, second = (desk.ask("post", path, {**given, "reason": "r"}, headers=key) for _ in range(2))
+        assert (first.status_code, second.status_code) == (201, 201)
+        assert first.json() == second.json()
+        assert second.headers["idempotent-replayed"] == "true"
+    assert desk.done("get", "/policies/kids")["version"]["version"] == 3
+
+
 def test_a_slug_is_taken_once_and_there_is_an_end_of_policies(desk: OrgDesk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("appliance.policies.change.MOST", 3)
     for slug in ("one", "two"):
@@ -271,6 +285,8 @@ def test_a_shipped_policy_is_sound(slug: str) -> None:
 
 def test_what_is_shipped() -> None:
     assert rows.templates(SHIPPED) == ["community-default", "observe", "permissive", "rules-only", "strict"]
+    default, observe = (rows.template(SHIPPED, slug)[1] for slug in ("community-default", "observe"))
+    assert observe == msgspec.structs.replace(default, observe_only=True)
     strict, default, permissive = (rows.template(SHIPPED, s)[1] for s in ("strict", "community-default", "permissive"))
     for name, rule in default.analyzers.items():
         for step in ("warn", "review", "block"):

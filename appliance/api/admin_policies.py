@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from litestar import get, patch, post
+from litestar import Response, get, patch, post
 from litestar.openapi.spec import OpenAPIType
 
 from appliance.accounts import organisations
-from appliance.api import admin, policies
+from appliance.api import admin, idempotency, policies
 from appliance.api.admin import ORGS, REQUIRED_REASON, Asked, OrgId, administered
 from appliance.api.documents import Answer, Entry, Field, Link
 from appliance.api.door import door
@@ -54,6 +54,7 @@ CREATE = Entry(
         REQUIRED_REASON,
     ),
     is_closed=True,
+    has_idempotency=True,
     examples={"strict": {"slug": "kids", "template": "strict", "reason": "For the under-13 rooms"}},
     links=(Link("get_policy", {"policy": "$response.body#/slug", "org": "$request.path.org"}, "Read it."),),
 )
@@ -85,6 +86,7 @@ ADD = Entry(
         REQUIRED_REASON,
     ),
     is_closed=True,
+    has_idempotency=True,
     examples={
         "one threshold": {
             "analyzers": {"spam": {"thresholds": {"block": 0.97}}},
@@ -105,6 +107,7 @@ ACTIVATE = Entry(
         REQUIRED_REASON,
     ),
     is_closed=True,
+    has_idempotency=True,
     examples={"back": {"version": 2, "reason": "Version 3 let too much through"}},
 )
 
@@ -119,7 +122,7 @@ async def list_policies(request: Asked, org: OrgId) -> PoliciesBody:
 
 
 @post(_PATH, status_code=201, **administered(CREATE))
-async def create_policy(request: Asked, org: OrgId) -> PolicyBody:
+async def create_policy(request: Asked, org: OrgId) -> Response[PolicyBody]:
     given = await admin.closed(request, CREATE)
     slug = admin.string(given, "slug")
     name = admin.maybe_string(given, "name") or slug
@@ -141,7 +144,7 @@ async def create_policy(request: Asked, org: OrgId) -> PolicyBody:
             is_default=is_default,
         )
 
-    return await _write(request, org, given, act)
+    return await _made(request, org, given, act)
 
 
 @get(_ONE, **administered(READ))
@@ -154,7 +157,7 @@ async def get_policy(request: Asked, org: OrgId, policy: PolicyRef) -> PolicyBod
 async def change_policy(request: Asked, org: OrgId, policy: PolicyRef) -> PolicyBody:
     given = await admin.closed(request, CHANGE)
     name, is_default = admin.maybe_string(given, "name"), admin.flag(given, "is_default")
-    return await _write(
+    return await _changed(
         request,
         org,
         given,
@@ -169,10 +172,10 @@ async def list_policy_versions(request: Asked, org: OrgId, policy: PolicyRef) ->
 
 
 @post(f"{_ONE}/versions", status_code=201, **administered(ADD))
-async def create_policy_version(request: Asked, org: OrgId, policy: PolicyRef) -> PolicyBody:
+async def create_policy_version(request: Asked, org: OrgId, policy: PolicyRef) -> Response[PolicyBody]:
     given = await admin.closed(request, ADD)
     is_whole = admin.flag(given, "replace") or False
-    return await _write(
+    return await _made(
         request,
         org,
         given,
@@ -183,12 +186,12 @@ async def create_policy_version(request: Asked, org: OrgId, policy: PolicyRef) -
 
 
 @post(f"{_ONE}/activate", status_code=201, **administered(ACTIVATE))
-async def activate_policy_version(request: Asked, org: OrgId, policy: PolicyRef) -> PolicyBody:
+async def activate_policy_version(request: Asked, org: OrgId, policy: PolicyRef) -> Response[PolicyBody]:
     given = await admin.closed(request, ACTIVATE)
     number = admin.whole(given, "version") if "version" in given else None
     if number is None:
         raise refused("version", "is required")
-    return await _write(
+    return await _made(
         request, org, given, lambda conn, by: change.activate(conn, rows.find(conn, org, policy), number, by)
     )
 
@@ -209,9 +212,25 @@ def members(given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name in bodies.MEMBERS}
 
 
-async def _write(
+async def _made(
+    request: Asked, org: str, given: dict[str, Any], act: Callable[[Connection, By], Policy]
+) -> Response[PolicyBody]:
+    """Once, for an Idempotency-Key."""
+    async with idempotency.asked(request, given) as asked:
+        if asked.answer is not None:
+            return asked.answer
+        return await asked.done(_writing(request, org, given, act))
+
+
+async def _changed(
     request: Asked, org: str, given: dict[str, Any], act: Callable[[Connection, By], Policy]
 ) -> PolicyBody:
+    return await door(request).house.db.write_async(_writing(request, org, given, act))
+
+
+def _writing(
+    request: Asked, org: str, given: dict[str, Any], act: Callable[[Connection, By], Policy]
+) -> Callable[[Connection], PolicyBody]:
     by = By(request.user.actor, admin.why(request, given))
     folder = door(request).house.settings.policies_dir
 
@@ -220,4 +239,4 @@ async def _write(
         rows.begin(conn, org, folder)
         return policies.body(conn, act(conn, by), is_operator=True)
 
-    return await door(request).house.db.write_async(write)
+    return write
