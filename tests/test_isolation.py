@@ -130,6 +130,10 @@ WALK: dict[str, Try] = {
     ),
     "post /api/v1/billing/checkout-session": Try(200, body={"amount_usd": 25}, is_own=True),
     "post /api/v1/billing/portal-session": Try(200, is_own=True),
+    "post /v1/moderations": Try(200, body={"modality": "text", "input": "A lighthouse at dawn"}, is_own=True),
+    "post /omnimod/v1/moderations": Try(200, body={"modality": "text", "input": "A lighthouse at dawn"}, is_own=True),
+    "post /v1/moderations/image": Try(400),
+    "post /omnimod/v1/moderations/image": Try(400),
     "post /openai/v1/moderations": Try(503, body={"input": "A lighthouse at dawn"}),  # no model process is here
     "get /v1/policies": Try(200),
     "get /v1/policies/{policy}": Try(404),
