@@ -83,7 +83,7 @@ ADD = Entry(
     description=(
         "In force for every text checked from now on. Case, spaces, look-alike letters and leetspeak are seen "
         "through; an expression (`regex`) is held against the text without regard to case, width and what cannot be "
-        "seen. A list has at most 500 expressions."
+        "seen. A list has at most 500 expressions, of 10,000 steps together."
     ),
     answer=Answer(201, KeywordBody, "The term.", {"word": _KEYWORD}),
     errors=("INVALID_REQUEST", "CONFLICT", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA"),
