@@ -2,6 +2,7 @@
 server that fails on purpose, and the document that the server gives out."""
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -23,9 +24,11 @@ from tests.cast import enrol
 from tests.flaky import Flaky, Line, Reply
 from tests.sdks import Asked, Document
 from tests.test_end_to_end import CLIP, PHOTOGRAPHS, WEIGHTS, Box
+from tests.test_sdk_python import SECRET, delivered, free_port, signed
 
 SDK = Path(__file__).resolve().parent.parent / "sdk" / "typescript"
 ACCEPTED = Reply(202, {"job_id": "0f8fad5b-d9cb-469f-a165-70867728950e", "status": "queued"})
+OTHER_SECRET = "whsec_" + base64.b64encode(b"f" * 32).decode()
 TENANT = ("moderate:prompt", "moderate:image", "moderate:video", "job:read", "usage:read", "account:config")
 LIMITED = {"error": "RATE_LIMITED", "message": "Rate limit exceeded", "statusCode": 429, "request_id": "req_1"}
 
@@ -43,7 +46,7 @@ def tsc(*arguments: str) -> str:
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package as it is published: its manifest, and what the compiler makes of its sources."""
-    folder = tmp_path_factory.mktemp("node_modules") / "@customhouse" / "client"
+    folder = tmp_path_factory.mktemp("project") / "node_modules" / "@customhouse" / "client"
     assert tsc("-p", str(SDK), "--outDir", str(folder / "dist")) == ""
     shutil.copyfile(SDK / "package.json", folder / "package.json")
     return folder
@@ -246,15 +249,12 @@ def test_what_it_reads_is_documented(document: Document, client_url: str, packag
     wrong = "take<{ invented: string }>(null! as { job_id: string });"
     where = package.parent.parent.parent / "check"
     where.mkdir(exist_ok=True)
-    assert checked(where, package, lines) == ""
-    assert "invented" in checked(where, package, [*lines, wrong])  # a check that could not fail would prove nothing
+    assert checked(where, lines) == ""
+    assert "invented" in checked(where, [*lines, wrong])  # a check that could not fail would prove nothing
 
 
-def checked(where: Path, package: Path, lines: list[str]) -> str:
+def checked(where: Path, lines: list[str]) -> str:
     """What the compiler says of these lines, written by a user of the package who is as strict as it can be."""
-    modules = where / "node_modules"
-    if not modules.exists():
-        modules.symlink_to(package.parent.parent)
     (where / "package.json").write_text('{"type": "module"}')
     (where / "check.ts").write_text("\n".join(lines))
     options: dict[str, Any] = {"target": "ES2022", "module": "NodeNext", "lib": ["ES2022", "DOM", "DOM.Iterable"]}
@@ -275,3 +275,46 @@ def test_nothing_is_imported_that_a_browser_does_not_have(package: Path) -> None
     assert "dependencies" not in manifest
     assert manifest["version"] == __version__
     assert f'VERSION = "{__version__}"' in (SDK / "src" / "transport.ts").read_text()
+
+
+# --- the README ------------------------------------------------------------------------------------------------------
+
+
+def blocks() -> list[str]:
+    return re.findall(r"```js\n(.*?)```", (SDK / "README.md").read_text(), re.DOTALL)
+
+
+def started(package: Path, program: str, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
+    """A program in a project that has the package installed."""
+    project = package.parent.parent.parent
+    script = project / f"{hashlib.sha256(program.encode()).hexdigest()[:8]}.mjs"
+    script.write_text(program)
+    return subprocess.Popen(
+        ["node", script, *arguments], env={**os.environ, **environ}, stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.weights
+def test_the_programs_in_the_readme_run(box: Box, package: Path) -> None:
+    environ = {"CUSTOMHOUSE_API_KEY": box.key, "CUSTOMHOUSE_BASE_URL": str(box.http.base_url)}
+    said: list[str] = []
+    for block in blocks():
+        if "createServer" not in block:
+            program = started(package, block, str(PHOTOGRAPHS[0]), **environ)
+            said.append(program.communicate(timeout=60)[0])
+            assert program.returncode == 0
+    decided, followed, refused = said
+    assert decided == "allow none\nallowed\n"
+    assert "100" in followed
+    assert "nsfw: false" in followed
+    assert refused.startswith("INVALID_REQUEST [ { field: 'text'")
+
+
+def test_the_receiver_in_the_readme_takes_what_is_signed(package: Path) -> None:
+    [program] = [block for block in blocks() if "createServer" in block]
+    body = json.dumps({"delivery_id": "wh_j", "status": "completed"})
+    for secret, status, printed in ((SECRET, 204, "wh_j completed\n"), (OTHER_SECRET, 400, "")):
+        port = free_port()
+        receiver = started(package, program, CUSTOMHOUSE_WEBHOOK_SECRET=secret, PORT=str(port))
+        assert delivered(port, body, signed(body, datetime.now(UTC))) == status
+        assert receiver.communicate(timeout=20)[0] == printed
