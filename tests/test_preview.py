@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from litestar.testing import TestClient
 from msgspec.structs import replace
 
 from appliance.house import House
@@ -21,9 +22,10 @@ from appliance.settings import Settings
 from appliance.text.analysis import ANALYZERS, HEADS, JUDGE, RULES, Result
 from appliance.text.language import Language
 from tests import decided
-from tests.cast import Person
+from tests.cast import Person, enrol
 from tests.desk import ClientWith
 from tests.orgdesk import OrgDesk
+from tests.reader import Reader
 
 ENOUGH = "a text of enough letters to tell the language of"
 
@@ -339,3 +341,24 @@ def test_a_preview_of_a_version_or_policy_that_is_not_there_is_not_found(desk: O
 def test_a_preview_of_nothing_says_so(desk: OrgDesk) -> None:
     found = desk.done("post", PREVIEW, LOOSER)
     assert (found["events"], found["since"], found["until"], found["turns"]) == (0, None, None, [])
+
+
+def test_what_the_moderator_decided_is_replayed_as_it_was(house: House, client: TestClient[Any]) -> None:
+    """Real events, with heads: under its own version none comes out otherwise, and none is set aside."""
+    who = enrol(house, "A", "omni", surface="omnimod")
+    reader = Reader(house.settings.inference_socket)
+    try:
+        reader.heads["harbour"] = {"harassment": 0.97, "hate": 0.2}
+        for text in ("hello community", "BUY CHEAP followers now!!! free money", "the harbour", "s h i t", "łódź jest"):
+            for is_fresh in (False, True):
+                given = {"modality": "text", "input": text, "force_fresh": is_fresh}
+                assert client.post("/v1/moderations", json=given, headers=who.headers).status_code == 200
+    finally:
+        reader.close()
+    version = rows.in_force(house.db.reader(), who.org_id, None)
+    assert version is not None
+    report = ran(house, who, version.body)
+    assert (report.events, report.replayed, report.actions, report.not_replayed) == (10, 10, {}, {})
+    nothing = ran(house, who, Body())
+    assert nothing.flipped > 0
+    assert {turn.after for turn in nothing.turns} == {"allow"}
