@@ -151,3 +151,13 @@ def test_odd_texts_have_a_score(text: str, look: Callable[[Reading], Result]) ->
     found = look(read(text))
     assert 0 <= found.score <= 1
     assert len(found.matched) < 20
+
+
+# 2026-11-21: ten thousand characters of a@a@a@ kept one expression busy for minutes
+@pytest.mark.parametrize(
+    "piece", ["a@", "a.a@", "#a", "@", "a", "http://", "a.", "1 ", "$1,", "[.", "\ud800", "f4ck sh1t "]
+)
+def test_no_analyzer_is_kept_busy_by_the_longest_text_there_is(piece: str) -> None:
+    text = (piece * 10_000)[:10_000]
+    reading = Reading(text, normalize.views(text), [], language.detect(text))
+    assert all(0 <= look(reading).score <= 1 for look in ANALYZERS.values())

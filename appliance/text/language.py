@@ -35,7 +35,7 @@ _FEWEST_LETTERS = 5
 _FEWEST_UNSPACED = 2  # of a script whose characters are words or syllables
 _SCRIPT_SHARE = 0.2
 
-_NOT_PROSE = re.compile(r"(?:https?://|www\.)\S*|\S+@\S+|[@#]\w+")
+_NOT_PROSE = re.compile(r"(?:https?://|www\.)\S*|[\w.+-]{1,64}@[\w.-]{1,253}|[@#]\w+")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _SCRIPTS = {
     "latin": r"A-Za-z\u00aa\u00ba\u00c0-\u024f\u1e00-\u1eff",
