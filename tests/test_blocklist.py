@@ -330,6 +330,16 @@ def test_an_expression_that_would_run_for_ever_elsewhere_is_found_or_not_in_one_
     assert lists.match(alice.org_id, "a" * 20_000 + "b") is not None
 
 
+def test_an_expression_may_be_about_hyphens_and_slashes(house: House, alice: Person) -> None:
+    add(house, r"\b\d{3}-\d{4}\b", alice.org_id, match="regex")
+    add(house, r"ftp://\S+_x", alice.org_id, match="regex")
+    lists = Lexicons(house)
+    for text, piece in (("call 555-0199", "555-0199"), ("see FTP://host/a_x now", "FTP://host/a_x")):
+        match = lists.match(alice.org_id, text)
+        assert match is not None
+        assert text[match.start : match.end] == piece
+
+
 def test_many_expressions_are_each_found(house: House, alice: Person) -> None:
     lines = [rf"\bword{n}x\w*\d" for n in range(300)]
     house.db.write(

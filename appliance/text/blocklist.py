@@ -113,7 +113,7 @@ class Blocklist:
             if self._expressions and view.disguise in ("", "marks"):
                 for start, end, index in self._compiled.places(view.text):
                     yield Hit(self._expressions[index], *view.span(start, end), view.disguise)
-            if not self._entries:
+            if not self._entries or not view.is_spaced:
                 continue
             text = view.text
             shortest = _SHORTEST_SOUNDED if view.disguise == "transliteration" else 0

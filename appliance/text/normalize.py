@@ -60,7 +60,8 @@ _SCREEN = Screen(
 
 
 def views(text: str) -> list[View]:
-    """The plain view, then whatever forms the text's disguises make worth reading; no two alike."""
+    """The plain view, then whatever forms the text's disguises make worth reading, no two alike; last, where they
+    differ, the plain one with its hyphens."""
     plain = folded(text)
     suspected = _SCREEN.of(plain.text)
     found: dict[str, View] = {}
@@ -68,7 +69,10 @@ def views(text: str) -> list[View]:
         if form.text not in found:
             spaced = _spaced(form) if "between" in suspected else form
             found[form.text] = View(spaced.text, spaced.starts, spaced.ends, disguise)
-    return list(found.values())
+    whole = list(found.values())
+    if "between" in suspected and whole[0].text != plain.text:
+        whole.append(View(plain.text, plain.starts, plain.ends, is_spaced=False))
+    return whole
 
 
 def _forms(plain: View, suspected: frozenset[str]) -> Iterator[tuple[str, View]]:

@@ -15,6 +15,8 @@ class View(msgspec.Struct, frozen=True):
     disguise: str = ""
     """What was undone to get here, one of normalize.DISGUISES; empty: nothing but case, width and what cannot be
     seen."""
+    is_spaced: bool = True
+    """Hyphens and the like are spaces, as in the terms of lists. One view may have them: it is for expressions."""
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Offsets in the original of [start, end) here."""

@@ -14,7 +14,8 @@ _TURNED = (
     r"no|nunca|jamas|nadie|ne|n'|pas|jamais|personne|nicht|nie|niemals|kein\w*|niemand)\b(?: \w+){0,2}"
     r"|\b(?:says?|said|saying|told|tells|telling|called|calls|calling|wrote|writes|quote[sd]?|scream(?:s|ed)|yelled|"
     r"shouted|commented|replied|dice|dijo|dijeron|llam\w+|escribi\w+|grit\w+|dit|disait|traite\w*|appel\w+|ecri\w+|"
-    r"sagt\w*|nannte\w*|schrie\w*|meinte\w*|heisst|if|si|wenn|whether|i'm|im|i am|i was|i feel|like an?|makes? me|ich bin|je suis|soy)\b(?: \w+){0,3})"
+    r"sagt\w*|nannte\w*|schrie\w*|meinte\w*|heisst|if|si|wenn|whether|"
+    r"i'm|im|i am|i was|i feel|like an?|makes? me|ich bin|je suis|soy)\b(?: \w+){0,3})"
     r"[\s:,]*[\"'“”«»„]?\s*$"
 )
 _TURNED_WEIGHT = 0.45
@@ -28,6 +29,8 @@ def look(reading: Reading) -> Result:
     found: dict[str, float] = {}
     views = reading.views if len(reading.views) == 1 or reading.views[1].disguise != "marks" else reading.views[1:]
     for view in views:
+        if not view.is_spaced:
+            continue
         for start, end, index in _expressions().places(view.text):
             pattern = PATTERNS[index]
             score = pattern.score * (_TURNED_WEIGHT if _is_turned(view.text, start, end) else 1.0)
