@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from litestar import Request, Response, post
 
 from appliance.accounts.keys import Caller
 from appliance.api import azure_request, azure_severity, form, pictures
-from appliance.api.azure_request import API_VERSION, CREDENTIALS, FOUR
+from appliance.api.azure_request import API_VERSION, CREDENTIALS, EIGHT, FOUR
 from appliance.api.documents import Answer, Entry, Field, operation
 from appliance.api.door import door
 from appliance.api.front import request_id
@@ -49,7 +49,7 @@ class ImageBody(msgspec.Struct, frozen=True):
 
 
 _HEADERS = {UNCOVERED: "Categories that no installed model covers, with commas; empty when all are."}
-_CATEGORIES = Field("categories", "Which of Hate, SelfHarm, Sexual, Violence; all without.", shape=list[str])
+_CATEGORIES = Field("categories", "Which; all without.", shape=list[Literal["Hate", "SelfHarm", "Sexual", "Violence"]])
 _SHOWN = [
     {"category": "Hate", "severity": 0},
     {"category": "SelfHarm", "severity": 0},
@@ -76,7 +76,7 @@ ANALYZE_TEXT = Entry(
         _CATEGORIES,
         Field("blocklistNames", "The blocklists that it is held against.", shape=list[str]),
         Field("haltOnBlocklistHit", "Ask no model when a blocklist matches.", shape=bool),
-        Field("outputType", "FourSeverityLevels (0, 2, 4, 6) or EightSeverityLevels (0 to 7)."),
+        Field("outputType", "Four levels (0, 2, 4, 6) or eight (0 to 7).", choices=(FOUR, EIGHT)),
     ),
     examples={"a text": {"text": "The goalkeeper was sent off."}},
     headers=_HEADERS,
@@ -105,7 +105,7 @@ ANALYZE_IMAGE = Entry(
     fields=(
         Field("image", "`content` in base64, or `blobUrl`.", is_required=True, shape=dict[str, str]),
         _CATEGORIES,
-        Field("outputType", "FourSeverityLevels."),
+        Field("outputType", "Four levels only.", choices=(FOUR,)),
     ),
     examples={"by address": {"image": {"blobUrl": "https://media.example/picture.png"}}},
     headers=_HEADERS,

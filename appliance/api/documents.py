@@ -232,7 +232,9 @@ _UNCOUNTED = (401, 403, 429, 500, 503)
 def _headers(entry: Entry, status: int) -> dict[str, OpenAPIHeader]:
     headers = {"x-request-id": _header(_WORD, "Yours if you sent one; what the operator searches the log for.", True)}
     if not entry.is_open:
-        is_counted = status not in _UNCOUNTED and not entry.is_for_operators
+        # Google answers a wrong key, which counts for nobody, with 400
+        is_uncounted = status in _UNCOUNTED or (entry.dialect == "perspective" and status == 400)
+        is_counted = not is_uncounted and not entry.is_for_operators
         headers |= {name: _header(_COUNT, text, is_counted) for name, text in _RATE.items()}
         if status in (429, 503):
             headers["retry-after"] = _header(_SECONDS, "Seconds after which to try again.", True)
