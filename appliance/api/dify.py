@@ -18,7 +18,7 @@ REPLY = "This cannot be answered here."
 
 
 class Pong(msgspec.Struct, frozen=True):
-    result: Literal["pong"] = "pong"
+    result: Literal["pong"]
 
 
 class Moderated(msgspec.Struct, frozen=True):
@@ -74,7 +74,7 @@ async def dify_extension(request: AnyRequest) -> Response[Pong | Moderated]:
         point, params = given.get("point"), enforced.members(given, "params")
         match point:
             case "ping":
-                return Response(Pong())
+                return Response(Pong("pong"))
             case "app.moderation.input":
                 texts = [*enforced.strings(params.get("inputs")), *enforced.strings(params.get("query"))]
             case "app.moderation.output":

@@ -20,11 +20,17 @@ MODERATE = Entry(
         "OpenAI's; else with `policy`, `force_fresh`, `metadata` or `language` OmniMod's; else by the key: `omad_…` is "
         "OmniMod's, any other OpenAI's."
     ),
-    answer=Answer(200, omnimod.Body | openai.Moderation, "The decision, as the one or the other says it."),
+    answer=Answer(
+        200,
+        omnimod.Body | openai.Moderation,
+        "The decision, as the one or the other says it.",
+        {"omnimod": omnimod.EXAMPLE, "openai": openai.EXAMPLE},
+    ),
     scope=("moderations:create", "moderate:prompt"),
     dialect=dialects.SHARED,
     errors=("INVALID_REQUEST", "POLICY_NOT_FOUND", "QUOTA_EXCEEDED"),
     fields=(Field("input", "The text.", is_required=True),),
+    examples={"omnimod": {"modality": "text", "input": "hello community"}, "openai": openai.REQUEST},
     is_json_only=True,
 )
 

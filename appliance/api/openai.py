@@ -81,7 +81,19 @@ class _Item(msgspec.Struct, frozen=True):
     images: list[str] = []
 
 
-_EXAMPLE: dict[str, Any] = {"model": MODEL, "input": "Good morning, everybody!"}
+REQUEST: dict[str, Any] = {"model": MODEL, "input": "Good morning, everybody!"}
+EXAMPLE: dict[str, Any] = {
+    "id": "modr-0b6f1c1e8f5e4f0e9a513a52f2a8c7d0",
+    "model": MODEL,
+    "results": [
+        {
+            "flagged": False,
+            "categories": dict.fromkeys(CATEGORIES, False),
+            "category_scores": {**dict.fromkeys(CATEGORIES, 0.0), "harassment": 0.02},
+            "category_applied_input_types": {one: ["text"] for one in CATEGORIES},
+        }
+    ],
+}
 
 ALIAS = Entry(
     id="create_openai_moderation",
@@ -97,20 +109,7 @@ ALIAS = Entry(
         200,
         Moderation,
         "One result for each text, or one for all parts.",
-        {
-            "allowed": {
-                "id": "modr-0b6f1c1e8f5e4f0e9a513a52f2a8c7d0",
-                "model": MODEL,
-                "results": [
-                    {
-                        "flagged": False,
-                        "categories": dict.fromkeys(CATEGORIES, False),
-                        "category_scores": {**dict.fromkeys(CATEGORIES, 0.0), "harassment": 0.02},
-                        "category_applied_input_types": {one: ["text"] for one in CATEGORIES},
-                    }
-                ],
-            }
-        },
+        {"allowed": EXAMPLE},
     ),
     scope=("moderations:create", "moderate:prompt"),
     dialect="openai",
@@ -119,7 +118,7 @@ ALIAS = Entry(
         Field("input", "A string, a list of strings, or a list of text and image_url parts.", is_required=True),
         Field("model", f"Echoed. `{OWN}SLUG` names a policy.", example=MODEL),
     ),
-    examples={"text": _EXAMPLE},
+    examples={"text": REQUEST},
     headers={UNCOVERED: "The categories that no installed model covers for this input, with commas between them."},
     is_json_only=True,
 )
