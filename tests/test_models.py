@@ -27,6 +27,7 @@ def test_the_starter_set_is_whole() -> None:
         "nsfwjs",
         "faces-age",
         "text-heads",
+        "text-heads-multilingual",
         "language",
         "smollm2-135m",
     }
