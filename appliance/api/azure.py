@@ -49,7 +49,9 @@ class ImageBody(msgspec.Struct, frozen=True):
 
 
 _HEADERS = {UNCOVERED: "Categories that no installed model covers, with commas; empty when all are."}
-_CATEGORIES = Field("categories", "Which; all without.", shape=list[Literal["Hate", "SelfHarm", "Sexual", "Violence"]])
+_CATEGORIES = Field(
+    "categories", "Which; all without.", shape=list[Literal["Hate", "SelfHarm", "Sexual", "Violence"]] | None
+)
 _SHOWN = [
     {"category": "Hate", "severity": 0},
     {"category": "SelfHarm", "severity": 0},
@@ -74,9 +76,9 @@ ANALYZE_TEXT = Entry(
     fields=(
         Field("text", "The text.", is_required=True, shortest=1, longest=azure_request.TEXT),
         _CATEGORIES,
-        Field("blocklistNames", "The blocklists that it is held against.", shape=list[str]),
-        Field("haltOnBlocklistHit", "Ask no model when a blocklist matches.", shape=bool),
-        Field("outputType", "Four levels (0, 2, 4, 6) or eight (0 to 7).", choices=(FOUR, EIGHT)),
+        Field("blocklistNames", "The blocklists that it is held against.", shape=list[str] | None),
+        Field("haltOnBlocklistHit", "Ask no model when a blocklist matches.", shape=bool | None),
+        Field("outputType", "Four levels (0, 2, 4, 6) or eight (0 to 7).", choices=(FOUR, EIGHT), is_nullable=True),
     ),
     examples={"a text": {"text": "The goalkeeper was sent off."}},
     headers=_HEADERS,
@@ -105,7 +107,7 @@ ANALYZE_IMAGE = Entry(
     fields=(
         Field("image", "`content` in base64, or `blobUrl`.", is_required=True, shape=dict[str, str]),
         _CATEGORIES,
-        Field("outputType", "Four levels only.", choices=(FOUR,)),
+        Field("outputType", "Four levels only.", choices=(FOUR,), is_nullable=True),
     ),
     examples={"by address": {"image": {"blobUrl": "https://media.example/picture.png"}}},
     headers=_HEADERS,

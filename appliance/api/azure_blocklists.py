@@ -99,7 +99,7 @@ PUT = _entry(
     Answer(200, BlocklistBody, "Changed.", {"one": _LIST}),
     also=(Answer(201, BlocklistBody, "Made.", {"one": _LIST}),),
     fields=(
-        Field("blocklistName", "If given, as in the path.", longest=64),
+        Field("blocklistName", "If given, as in the path.", longest=64, is_nullable=True),
         Field("description", "What it is for.", longest=named_lists.LONGEST_DESCRIPTION, is_nullable=True),
     ),
     examples={"a list": _LIST},

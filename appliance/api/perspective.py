@@ -69,11 +69,11 @@ _ANALYZED = {
 }
 _COMMENT = Field("comment", "`text`, and `type`: PLAIN_TEXT or HTML.", is_required=True, shape=dict[str, Any])
 _COMMON = (
-    Field("context", "Passed over.", shape=dict[str, Any]),
-    Field("languages", "Codes of ISO 639 or BCP 47; without them the language is detected.", shape=list[str]),
-    Field("clientToken", "Answered as it was sent; the event's `external_id`.", longest=1024),
-    Field("sessionId", "Kept with the event.", longest=1024),
-    Field("communityId", "Kept with the event.", longest=1024),
+    Field("context", "Passed over.", shape=dict[str, Any] | None),
+    Field("languages", "Codes of ISO 639 or BCP 47; without them the language is detected.", shape=list[str] | None),
+    Field("clientToken", "Answered as it was sent; the event's `external_id`.", longest=1024, is_nullable=True),
+    Field("sessionId", "Kept with the event.", longest=1024, is_nullable=True),
+    Field("communityId", "Kept with the event.", longest=1024, is_nullable=True),
 )
 
 ANALYZE = Entry(
@@ -99,9 +99,9 @@ ANALYZE = Entry(
             is_required=True,
             shape=dict[str, dict[str, Any]],
         ),
-        Field("spanAnnotations", "Scores for each sentence, too.", shape=bool),
-        Field("dropUnsupportedAttributes", "Leave out what is not answered, instead of refusing.", shape=bool),
-        Field("doNotStore", "Keep no tokens with the event.", shape=bool),
+        Field("spanAnnotations", "Scores for each sentence, too.", shape=bool | None),
+        Field("dropUnsupportedAttributes", "Leave out what is not answered, instead of refusing.", shape=bool | None),
+        Field("doNotStore", "Keep no tokens with the event.", shape=bool | None),
         *_COMMON,
     ),
     examples={
@@ -130,7 +130,7 @@ SUGGEST = Entry(
             is_required=True,
             shape=dict[str, dict[str, Any]],
         ),
-        Field("doNotStore", "Keep nothing.", shape=bool),
+        Field("doNotStore", "Keep nothing.", shape=bool | None),
         *_COMMON,
     ),
     examples={
