@@ -30,10 +30,12 @@ where they are not installed the English ones, which read little but English."""
 
 
 def asked(language: str, installed: Container[str]) -> str:
-    """The model that answers a text of this language, `unknown` and `mixed` among them. One that is not installed only
-    where neither is: it then says so itself."""
+    """The model that answers a text of this language, `unknown` and `mixed` among them. Where neither is installed, the
+    English one, which then says so itself."""
     first, second = (ENGLISH, MULTILINGUAL) if language == "en" else (MULTILINGUAL, ENGLISH)
-    return second if first not in installed and second in installed else ENGLISH if first not in installed else first
+    if first in installed:
+        return first
+    return second if second in installed else ENGLISH
 
 
 def languages(installed: Container[str]) -> tuple[str, ...]:
