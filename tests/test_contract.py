@@ -218,6 +218,8 @@ ROWS = [
 ]
 
 ERRORS = {
+    "QUOTA_EXCEEDED": "test_openai::test_a_used_up_quota_is_not_tried_again",
+    "POLICY_NOT_FOUND": "test_openai::test_the_models_are_the_policies",
     "INVALID_REQUEST": "test_api_moderate::test_what_is_missing_or_wrong_is_named_and_nothing_is_kept",
     "UNAUTHORIZED": "test_api_auth::test_without_a_good_key_in_the_header_there_is_no_entry",
     "PAYMENT_REQUIRED": "test_ledger_api::test_payment_required_402_names_the_balance_and_how_to_top_up",

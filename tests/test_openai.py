@@ -111,7 +111,8 @@ def test_categories_that_no_model_covers_are_named_and_never_a_silent_zero(clien
     [model] = [one for one in client.models.list() if one.id == "omni-moderation-latest"]
     listed: Any = model.model_dump()
     assert set(listed["uncovered"]) == UNREAD
-    assert listed["coverage"]["hate"] == {"text": ["text-heads"], "image": []}
+    assert listed["coverage"]["hate"]["text"][0] == "text-heads"
+    assert listed["coverage"]["hate"]["image"] == []
     assert listed["coverage"]["sexual/minors"] == {"text": [], "image": ["faces-age"]}
 
 
@@ -297,12 +298,11 @@ def test_a_used_up_quota_is_not_tried_again(models_served: WithModels) -> None:
     on_plan(models_served.house, poor, "free", 2)
     with client_of(models_served, poor.key, max_retries=5) as client:
         client.moderations.create(input=[KIND, INSULT])
-        before = models_served.log().count('"/v1/moderations"')
         with pytest.raises(openai.RateLimitError) as refused:
             client.moderations.create(input=KIND)
         assert refused.value.code == "insufficient_quota"
         assert refused.value.response.headers["x-should-retry"] == "false"
-        assert models_served.log().count('"/v1/moderations"') == before + 1
+        assert refused.value.request.headers["x-stainless-retry-count"] == "0"
 
 
 @pytest.mark.weights
