@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,6 +25,7 @@ from appliance.settings import Inference, Settings
 from appliance.text import keywords
 from appliance.text.analysis import Result
 from appliance.text.language import Language
+from appliance.text.lexicons import Lexicons
 from tests.cast import Person, enrol
 from tests.decided import begun, on_plan
 from tests.reader import Hung, Reader
@@ -366,6 +368,37 @@ def test_a_new_term_a_new_version_and_the_end_of_its_time_each_decide_anew(desk:
     assert desk.ask(FAIR)[0].is_cached
     desk.house.db.write(lambda conn: conn.execute("UPDATE moderation_event SET created_at = created_at - 86400001"))
     assert not desk.ask(FAIR)[0].is_cached
+
+
+def test_what_the_former_list_decided_while_a_long_one_is_built_again_is_not_reused_under_the_new_one(
+    desk: Desk, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [f"term{n}x" for n in range(600)]
+    about: Any = {"org_id": desk.who.org_id, "actor": "operator:test"}
+    desk.house.db.write(lambda conn: keywords.import_lines(conn, lines, **about))
+    may_build = threading.Event()
+    build = Lexicons._rebuild  # pyright: ignore[reportPrivateUsage]  # as if it took its second
+
+    def slow(self: Lexicons, whose: str | None) -> None:
+        may_build.wait(30)
+        build(self, whose)
+
+    monkeypatch.setattr(Lexicons, "_rebuild", slow)
+
+    async def both(moderator: Moderator) -> list[str]:
+        [first] = await desk.all(moderator, "A lovely day for everybody here")
+        desk.house.db.write(lambda conn: keywords.add(conn, "wonderful", **about))
+        [former] = await desk.all(moderator, FAIR)
+        [again] = await desk.all(moderator, FAIR)
+        may_build.set()
+        until = time.monotonic() + 30
+        while (await desk.all(moderator, "A wonderful day", force_fresh=True))[0].decision == "allow":
+            assert time.monotonic() < until
+            await asyncio.sleep(0.01)
+        [new] = await desk.all(moderator, FAIR)
+        return [f"{one.decision} {one.mode}" for one in (first, former, again, new)]
+
+    assert desk.run(both) == ["allow rules_only", "allow rules_only", "allow cache_hit", "block rules_only"]
 
 
 def test_nobody_gets_what_was_decided_for_another(desk: Desk, reader: Reader, charlie: Person) -> None:

@@ -89,8 +89,9 @@ class Moderator:
         conn = self._house.db.reader()
         quota.check(conn, org_id, len(asks))
         of = [versions[ask.policy] for ask in asks]
+        lists = self._engine.lexicons.standing(org_id)
         hashes = [
-            reuse.content_hash(conn, self._house.pepper, org_id, ask, version)
+            reuse.content_hash(self._house.pepper, org_id, ask, version, lists)
             for ask, version in zip(asks, of, strict=True)
         ]
         before = [

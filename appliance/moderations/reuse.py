@@ -4,6 +4,7 @@ are the cache (22 µs to find one; a copy in memory would save little and could 
 import hashlib
 import hmac
 import unicodedata
+from collections.abc import Mapping
 
 import msgspec
 
@@ -11,17 +12,15 @@ from appliance.database import Connection
 from appliance.moderations import events
 from appliance.moderations.verdict import Ask, Verdict
 from appliance.policies.version import Version
-from appliance.text import keywords
 
 _TRIED = 3  # the newest few: one of a moment in which a model was down must not hide the good one before it
 
 
-def content_hash(conn: Connection, pepper: bytes, org_id: str, ask: Ask, version: Version) -> str:
+def content_hash(pepper: bytes, org_id: str, ask: Ask, version: Version, lists: Mapping[str | None, int]) -> str:
     """sha256:… of the text in NFKC and the version's id, under the server's secret. What else may change the
-    decision goes in where there is any: the language that the caller named, and the state of the operator's lists, so
-    that a term which is added counts at once."""
+    decision goes in where there is any: the language that the caller named, and the versions of the operator's lists
+    that answer (`Lexicons.standing`), so that nothing the former list decided outlives it."""
     said = [unicodedata.normalize("NFKC", ask.text).encode("utf-8", "surrogatepass"), version.id.encode()]
-    lists = keywords.versions(conn, org_id)
     if ask.language != "auto" or lists:
         said.append(f"{ask.language} {lists.get(None, 0)} {lists.get(org_id, 0)}".encode())
     return "sha256:" + hmac.new(pepper, b"".join(said), hashlib.sha256).hexdigest()

@@ -119,6 +119,14 @@ class Lexicons:
         with self._lock:
             return None in self._built and org_id in self._built
 
+    def standing(self, org_id: str) -> dict[str | None, int]:
+        """The versions of the operator's lists (None: everybody's) that `hits` answers by at this moment, or by newer
+        ones: the former, while a long list is built again. Builds nothing here; the lists a rebuild is due for begin
+        it."""
+        conn = self._db.reader()
+        newest = keywords.versions(conn, org_id)
+        return {whose: self._standing(conn, whose, version) for whose, version in newest.items()}
+
     def prepare(self, org_id: str) -> None:
         """Build what there is no list of yet. For a thread."""
         for _ in self._lists(org_id, is_patient=True):
@@ -140,11 +148,23 @@ class Lexicons:
                     return built[1]
         if built is None or is_patient or not keywords.has_more(conn, whose, _AT_ONCE):
             return self._build(conn, whose, version)
+        self._begin(whose)
+        return built[1]
+
+    def _standing(self, conn: Connection, whose: str | None, version: int) -> int:
+        with self._lock:
+            built = self._built.get(whose)
+        if built is None or built[0] == version or not keywords.has_more(conn, whose, _AT_ONCE):
+            return version
+        self._begin(whose)
+        return built[0]
+
+    def _begin(self, whose: str | None) -> None:
+        """To build it again in a thread, once at a time."""
         with self._lock:
             if whose not in self._building:
                 self._building.add(whose)
                 threading.Thread(target=self._rebuild, args=(whose,), name="lexicons", daemon=True).start()
-        return built[1]
 
     def _rebuild(self, whose: str | None) -> None:
         try:
