@@ -52,6 +52,14 @@ def test_columns_may_have_other_names_and_a_value_that_means_yes(tmp_path: Path)
     ]
 
 
+def test_a_column_named_language_is_the_language_and_no_label(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.csv", "text,hate,language\nhola,1,es\nhello,0,\n")
+    assert [(row.language, row.labels) for row in labelled.read(path, Columns())] == [
+        ("es", {"hate": True}),
+        (None, {"hate": False}),
+    ]
+
+
 def test_json_lines_may_hold_their_labels_below_or_beside_the_text(tmp_path: Path) -> None:
     rows = [{"text": "a", "labels": {"hate": True}}, {"prompt": "b", "S": 0, "H2": 1}, {"text": "c", "flagged": 0.7}]
     path = _write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))

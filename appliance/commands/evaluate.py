@@ -36,7 +36,7 @@ _PARTS = (0.05, 0.01, 0.002)
 @click.option("--org", help="Whose policy and blocklist; without it the shipped default policy is judged.")
 @click.option("--policy", help="Slug or id of the policy; the organisation's default one if not said.")
 @click.option("--text", help="The column of the text; text, prompt, input, comment, content … are found.")
-@click.option("--language", help="The column of the language; detected if not said.")
+@click.option("--language", help="The column of the language; without one it is detected.")
 @click.option(
     "--label",
     "labels",

@@ -18,7 +18,8 @@ from appliance.text.analysis import ANALYZERS
 DECISION = "decision"
 HEAD_LABELS = ("hate/threatening", "violence/graphic", "sexual/minors", "prohibited")
 """What the heads know beside the analyzers."""
-LABELS = (*ANALYZERS, *HEAD_LABELS, DECISION)
+LANGUAGE = "language"
+LABELS = (*(name for name in ANALYZERS if name != LANGUAGE), *HEAD_LABELS, DECISION)
 
 _ALIASES = {
     **{"S": "sexual", "H": "hate", "V": "violence", "HR": "harassment", "SH": "self-harm"},  # OpenAI's release
@@ -50,6 +51,7 @@ class Columns(msgspec.Struct, frozen=True):
     text: str | None = None
     """None: the first of the usual names that is there."""
     language: str | None = None
+    """None: `language`, if it is there; else each text's is detected."""
     labels: dict[str, str] = {}
     """Column → label, or `label:VALUE` where one value of the column means yes and every other no. Columns that are
     named as a label is need not be here."""
@@ -87,7 +89,7 @@ def _read(path: Path, rows: Iterable[tuple[int, Mapping[str, Any]]], columns: Co
             if judged is not None:
                 labels[label] = labels.get(label, False) or judged
         if labels:
-            language = row.get(columns.language) if columns.language else None
+            language = row.get(columns.language or LANGUAGE)
             yield Labelled(place, text, labels, str(language) if language else None)
 
 
