@@ -10,6 +10,7 @@ from litestar.testing import TestClient
 
 from appliance import clock
 from appliance.house import House
+from appliance.moderations import sampling
 from appliance.settings import Settings
 from tests import decided, recorded
 from tests.cast import Person, enrol
@@ -186,6 +187,34 @@ def test_the_overview_tells_the_last_day_and_what_answers(desk: OrgDesk) -> None
     assert found["last_24_hours"] == {"requests": 2, "by_decision": {"allow": 1, "flag": 1, "block": 0}}
     assert found["quota"]["used"] == 3
     assert found["provider"] == {"status": "degraded", "rules": "ready", "heads": "unreachable", "judge": "off"}
+    assert found["sampling"] == {"rates": []}
+
+
+def test_the_overview_tells_how_often_the_judge_would_have_decided_otherwise(desk: OrgDesk) -> None:
+    passed = decided.asked()
+    decided.record(desk.house, desk.alice, passed, decided.asked())
+    version = passed[1].version
+    sample = sampling.Sample(
+        event_id=passed[1].event_id,
+        org_id=desk.alice.org_id,
+        policy_id=version.policy_id,
+        version_id=version.id,
+        action="allow",
+        judge="a-judge",
+        probability=0.9,
+        judge_action="block",
+        is_agreed=False,
+        created_at=1,
+    )
+    desk.house.db.write(lambda conn: sampling.record(conn, sample))
+    [rate] = desk.done("get", "/overview")["sampling"]["rates"]
+    assert (rate["version_id"], rate["sampled"], rate["disagreed"], rate["missed"], rate["share"]) == (
+        version.id,
+        1,
+        1,
+        1,
+        1.0,
+    )
 
 
 # --- tenants ---------------------------------------------------------------------------------------------------------

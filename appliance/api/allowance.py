@@ -17,8 +17,9 @@ from appliance.api.mirror import mirrored
 from appliance.api.shapes import Moment, Uuid
 from appliance.database import Connection
 from appliance.inference.wire import ModelState
-from appliance.moderations import quota, usage
+from appliance.moderations import quota, sampling, usage
 from appliance.moderations.moderator import HEADS_MODEL
+from appliance.moderations.sampling import Rate
 from appliance.moderations.usage import Usage, Volume
 from appliance.settings import Settings
 
@@ -68,10 +69,15 @@ class ProviderBody(msgspec.Struct, frozen=True):
     judge: str
 
 
+class SamplingBody(msgspec.Struct, frozen=True):
+    rates: list[Rate]
+
+
 class OverviewBody(msgspec.Struct, frozen=True):
     quota: QuotaBody
     last_24_hours: Volume
     provider: ProviderBody
+    sampling: SamplingBody
 
 
 _QUOTA = {
@@ -98,6 +104,15 @@ _USAGE = {
     "cache_hits": 7,
     "by_decision": _DECIDED,
     "daily": [_DAY],
+}
+_RATE = {
+    "policy_id": "0f8fad5b-d9cb-469f-a165-70867728950e",
+    "version_id": "5f0c2a52-9b1d-4a8e-8f52-7b1d3f0a6c11",
+    "version": 3,
+    "sampled": 200,
+    "disagreed": 5,
+    "missed": 1,
+    "share": 0.025,
 }
 _OFFER = {
     "slug": "launch",
@@ -150,7 +165,9 @@ OVERVIEW = Entry(
     id="get_overview",
     tag="Admin",
     summary="Overview",
-    description="The quota, the last 24 hours, and how the models are.",
+    description="The quota, the last 24 hours, and how the models are. `sampling`: of what was passed without the "
+    "judge, how often it would have decided otherwise (`disagreed`, of those `missed`: it would have blocked), by "
+    "policy version, the newest first; those that were sampled (`semantic.audit_share`).",
     answer=Answer(
         200,
         OverviewBody,
@@ -160,6 +177,7 @@ OVERVIEW = Entry(
                 "quota": _QUOTA,
                 "last_24_hours": {"requests": 58, "by_decision": _DECIDED},
                 "provider": {"status": "ok", "rules": "ready", "heads": "ready", "judge": "off"},
+                "sampling": {"rates": [_RATE]},
             }
         },
     ),
@@ -250,7 +268,8 @@ async def overview(there: Door, org_id: str) -> OverviewBody:
     conn = there.house.db.reader()
     found = quota_of(conn, org_id)
     volume = await asyncio.to_thread(lambda: usage.last_day(there.house.db.reader(), org_id))
-    return OverviewBody(found, volume, await _provider(there))
+    rates = await asyncio.to_thread(lambda: sampling.rates(there.house.db.reader(), org_id))
+    return OverviewBody(found, volume, await _provider(there), SamplingBody(rates))
 
 
 async def _provider(there: Door) -> ProviderBody:

@@ -375,10 +375,27 @@ class Deciding(msgspec.Struct, frozen=True):
     judge: str
 
 
+class SampleRate(msgspec.Struct, frozen=True):
+    policy_id: str
+    version_id: str
+    version: int
+    sampled: int
+    disagreed: int
+    missed: int
+    share: float
+
+
+class Sampling(msgspec.Struct, frozen=True):
+    """Of what was passed without the judge, how often it would have decided otherwise."""
+
+    rates: list[SampleRate]
+
+
 class Overview(msgspec.Struct, frozen=True):
     quota: Quota
     last_24_hours: LastDay
     provider: Deciding
+    sampling: Sampling
 
 
 # --- use -------------------------------------------------------------------------------------------------------------

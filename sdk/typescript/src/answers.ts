@@ -256,6 +256,18 @@ export interface Overview {
   last_24_hours: { requests: number; by_decision: Record<string, number> };
   /** How those who decide are. */
   provider: { status: string; rules: string; heads: string; judge: string };
+  /** Of what was passed without the judge, how often it would have decided otherwise, by policy version. */
+  sampling: { rates: SampleRate[] };
+}
+
+export interface SampleRate {
+  policy_id: string;
+  version_id: string;
+  version: number;
+  sampled: number;
+  disagreed: number;
+  missed: number;
+  share: number;
 }
 
 /** A month, in UTC. */
