@@ -35,7 +35,7 @@ def keys() -> None:
     type=click.Choice(["stars", "omnimod"]),
     default="stars",
     show_default=True,
-    help="How it begins, and its default scopes: omnimod is for a surface that does not exist yet.",
+    help="How it begins, and its default scopes: omnimod is for decisions at once (POST /v1/moderations).",
 )
 @click.option(
     "--environment",
