@@ -101,6 +101,8 @@ def test_the_answer_is_the_seeds_member_by_member_and_in_order(
     assert shown["harassment"] == {
         "analyzer": "harassment", "score": 0.6, "severity": "medium", "flagged": True, "matched_tokens": [],
     }  # fmt: skip
+    assert set(shown) == {"harassment"}  # the others scored 0.01, and have nothing to say
+    assert body["scores"]["hate"] == 0.01
     assert (body["decision"], body["engine_action"], body["routing"]) == (
         "flag", "warn", {"mode": "rules_only", "reason": "llm_disabled"},
     )  # fmt: skip

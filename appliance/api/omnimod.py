@@ -84,9 +84,7 @@ EXAMPLE: dict[str, Any] = {
     "modality": "text",
     "severity": "none",
     "scores": {"profanity": 0.0, "spam": 0.03, "pattern_toxicity": 0.0, "url_evasion": 0.0, "language": 0.0},
-    "analyzer_results": [
-        {"analyzer": "spam", "score": 0.03, "severity": "none", "flagged": False, "matched_tokens": []}
-    ],
+    "analyzer_results": [],
     "policy": {
         "id": "6d0f1a55-5a6e-4d0f-8a43-6f6f0d6f2b11",
         "version_id": "0c0a8f3e-19f2-4f5c-9f0b-7f6f1a6f7d22",
@@ -110,7 +108,8 @@ ALIAS = Entry(
     summary="Moderate as OmniMod does",
     description=(
         "OmniMod's moderations, without the doubt about whose request it is: the base URL is "
-        "`http://HOST:8000/omnimod`. Members that it does not know are passed over."
+        "`http://HOST:8000/omnimod`. Members that it does not know are passed over. `scores` has every analyzer that "
+        "is on; `analyzer_results` those that are flagged or whose severity is above none."
     ),
     answer=Answer(200, Body, "The decision.", {"allowed": EXAMPLE}),
     scope=("moderations:create", "moderate:prompt"),
@@ -147,7 +146,8 @@ async def moderate(request: AnyRequest, given: dict[str, Any]) -> Response[Body]
 
 
 def body(made: Verdict) -> Body:
-    """The answer, also to who asks for an event later. What the policy has switched off is not shown."""
+    """The answer, also to who asks for an event later. What the policy has switched off is not shown; every score is,
+    and of the analyzers those that have something to say: flagged, or of a severity above none."""
     results = _shown(made)
     scores = dict.fromkeys(SEEDS, 0.0) if made.modality == "text" else {}
     scores |= {name: round(one.score, 6) for name, one in results.items() if name not in URL_EVASION}
@@ -166,7 +166,7 @@ def body(made: Verdict) -> Body:
         analyzer_results=[
             AnalyzerBody(name, round(one.score, 6), one.graded, name in made.flagged, list(one.matched))
             for name, one in results.items()
-            if one.score > 0 or name in made.flagged
+            if one.graded != "none" or name in made.flagged
         ],
         policy=PolicyBody(made.version.policy_id, made.version.id, made.version.number),
         provider="omnimod-engine",

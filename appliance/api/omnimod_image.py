@@ -40,9 +40,6 @@ _EXAMPLE: dict[str, Any] = {
     **EXAMPLE,
     "modality": "image",
     "scores": {"ai_adult_general": 0.01, "nsfw": 0.02, "underage": 0.0},
-    "analyzer_results": [
-        {"analyzer": "nsfw", "score": 0.02, "severity": "none", "flagged": False, "matched_tokens": []}
-    ],
     "language": {"detected": "unknown", "confidence": 0.0},
     "processing_time_ms": 180.4,
 }
