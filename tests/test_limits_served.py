@@ -1,6 +1,7 @@
 """Limits, revocations and idempotency keys over several API processes, and over the death of one."""
 
 import contextlib
+import shutil
 import signal
 import socket
 import time
@@ -14,6 +15,7 @@ import pytest
 
 from appliance.accounts import keys
 from tests.cast import Person, enrol
+from tests.decided import on_plan
 from tests.test_api_server import Served, wait
 
 CONFIG = "/api/v1/me/moderation-config"
@@ -48,6 +50,11 @@ def submit(served: Served, person: Person, key: str, text: str = "hi") -> httpx.
     return httpx.post(f"{served.url}{PROMPT}", headers=headers, data={"prompt": text}, timeout=30)
 
 
+def decide(served: Served, person: Person, text: str) -> int:
+    body = {"modality": "text", "input": text}
+    return httpx.post(f"{served.url}/v1/moderations", headers=person.headers, json=body, timeout=30).status_code
+
+
 def jobs(served: Served) -> int:
     return int(served.house.db.reader().execute("SELECT count(*) FROM job").fetchone()[0])
 
@@ -70,6 +77,26 @@ def test_two_processes_let_in_exactly_the_limit_also_after_both_died(own: Serve)
     die_and_come_back(served)
     answers = [*ask_all(served, alice, 30), *ask_all(served, bob, 30)]
     assert (answers.count(200), answers.count(429)) == (20, 40)
+
+
+def test_two_processes_start_in_a_home_where_nothing_is_yet(own: Serve) -> None:
+    served = own(CUSTOMHOUSE_SERVER_WORKERS="2")
+    served.stop()
+    shutil.rmtree(served.house.settings.run_dir)
+    served.start()
+
+
+def test_two_processes_let_in_exactly_the_quota(own: Serve) -> None:
+    served = own(CUSTOMHOUSE_SERVER_WORKERS="2")
+    alice = enrol(served.house, "A", "alice", surface="omnimod")
+    on_plan(served.house, alice, "free", 25)
+    wait(lambda: len(processes(served)) >= 2)
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda number: decide(served, alice, f"a lighthouse {number}"), range(60)))
+    assert (answers.count(200), answers.count(429)) == (25, 35)
+    events = served.house.db.reader().execute("SELECT count(*) FROM moderation_event").fetchone()[0]
+    used = served.house.db.reader().execute("SELECT sum(requests) FROM moderation_use").fetchone()[0]
+    assert (events, used) == (25, 25)
 
 
 def test_two_processes_hear_wrong_keys_of_an_address_together(own: Serve) -> None:

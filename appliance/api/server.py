@@ -21,6 +21,7 @@ from granian.server import MPServer
 
 from appliance import notify
 from appliance.errors import Misconfigured
+from appliance.house import make_folder
 from appliance.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -133,7 +134,8 @@ def _check_port(host: str, port: int) -> None:
 def _count_together(folder: Path) -> None:
     """Have the API processes add their metrics up in files. The variable is the metrics library's own; it is read as
     that library is imported, which only the processes started from here do."""
-    folder.mkdir(mode=0o750, exist_ok=True)
+    make_folder(folder.parent)  # this process comes before any house
+    make_folder(folder)
     for left in folder.glob("*.db"):
         left.unlink()
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
