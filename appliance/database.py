@@ -41,6 +41,7 @@ _Waiter = Future[Any] | asyncio.Future[Any]
 _Waiting = tuple[Callable[[Connection], Any], _Waiter]
 _Answer = tuple[_Waiter, Any, Exception | None]
 
+_PATIENCE_S = 15.0  # who waits for an answer over HTTP waits no longer than this for the file
 _TOGETHER = 256  # the most functions in one commit: keeps p99 low when thousands wait
 
 
@@ -122,10 +123,17 @@ class Database:
         return future.result()
 
     async def write_async(self, change: Callable[[Connection], T]) -> T:
-        """`write` for an event loop. A caller that is cancelled meanwhile does not know whether it was done."""
+        """`write` for an event loop, which waits 15 s at most. A caller that is cancelled meanwhile does not know
+        whether it was done; what was not begun by then never is."""
         waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.put((change, waiter))
-        return await waiter
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                return await waiter
+        except TimeoutError as error:
+            if not waiter.cancelled():  # it is the change's own
+                raise
+            raise Unavailable("The database cannot be written at the moment; try again", retry_after_s=5) from error
 
     def close(self) -> None:
         """Finish what waits, then stop the writer."""
@@ -154,6 +162,8 @@ class Database:
         try:
             conn.execute("BEGIN IMMEDIATE")
             for change, future in together:
+                if future.cancelled():  # its caller left, and was told so
+                    continue
                 conn.execute("SAVEPOINT one")
                 try:
                     answers.append((future, change(conn), None))

@@ -473,6 +473,23 @@ def test_a_database_locked_for_long_accepts_nothing_and_recovers(client: Client,
     assert len(jobs(house)) == 1
 
 
+def test_a_lock_holds_a_caller_no_longer_than_an_answer_may_take_and_nothing_is_done_afterwards(
+    client: Client, house: House, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2026-11-21: every surface answered a locked database after 61 s: two commits waited 30 s each."""
+    monkeypatch.setattr("appliance.database._PATIENCE_S", 0.2)
+    other = database.connect(house.settings.database)
+    other.execute("BEGIN IMMEDIATE")
+    response = client.post(PROMPT, headers=alice.headers, data={"prompt": "hi"})
+    refusal(response, 503, "SERVICE_UNAVAILABLE", "^The database cannot be written at the moment")
+    other.execute("ROLLBACK")
+    other.close()
+    house.db.write(lambda conn: None)
+    assert jobs(house) == []
+    assert client.post(PROMPT, headers=alice.headers, data={"prompt": "hi"}).status_code == 202
+    assert len(jobs(house)) == 1
+
+
 def test_a_caller_who_leaves_does_not_take_the_writer_with_it(house: House) -> None:
     """2026-11-21: a request that was cancelled in its write killed the writer thread, and every later write hung."""
     import asyncio
