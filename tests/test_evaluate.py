@@ -130,6 +130,19 @@ def test_the_worst_misses_are_named_by_line_and_hash() -> None:
     assert SECRET not in msgspec.json.encode(report).decode()
 
 
+def test_what_the_lowest_threshold_has_right_is_no_miss() -> None:
+    rows, truth, scores = _sample()
+    limits = {"spam": {"warn": 0.3, "block": 0.9}}
+    [whole, *_] = evaluation.evaluate(rows, ["en"] * len(rows), {"spam": scores}, limits, {}).figures
+    assert whole.missed
+    assert all(one.score < 0.3 for one in whole.missed)
+    assert whole.false_alarms
+    assert all(one.score >= 0.3 for one in whole.false_alarms)
+    apart = np.where(truth, 0.95, 0.1)
+    [whole, *_] = evaluation.evaluate(rows, ["en"] * len(rows), {"spam": apart}, limits, {}).figures
+    assert (whole.missed, whole.false_alarms) == ([], [])
+
+
 def test_languages_have_figures_of_their_own_where_there_are_enough_texts() -> None:
     rows, _, scores = _sample()
     languages = ["fr" if i < 200 else "de" if i < 205 else "en" for i in range(len(rows))]

@@ -77,9 +77,9 @@ class Figures(msgspec.Struct, frozen=True):
     bins: list[Bin]
     at: list[At]
     missed: list[Miss]
-    """Flagged, and scored lowest."""
+    """Flagged, and below every threshold (any, where there is none): the lowest scores first."""
     false_alarms: list[Miss]
-    """Innocent, and scored highest."""
+    """Innocent, and at a threshold (any, where there is none): the highest scores first."""
 
 
 class Suggestion(msgspec.Struct, frozen=True):
@@ -164,6 +164,7 @@ def _figures(
 ) -> Figures:
     has_both = 0 < truth.sum() < len(truth)
     bins = [] if label == DECISION else _bins(truth, scores)
+    reached = np.logical_or.reduce([each for _, _, each in limits]) if limits else ~truth
     return Figures(
         label=label,
         language=language,
@@ -175,8 +176,8 @@ def _figures(
         brier=0.0 if label == DECISION else round(float(((scores - truth) ** 2).mean()), 4),
         bins=bins,
         at=[_at(name, limit, truth, reached) for name, limit, reached in limits],
-        missed=_worst(rows, scores, np.flatnonzero(truth), is_lowest=True),
-        false_alarms=_worst(rows, scores, np.flatnonzero(~truth), is_lowest=False),
+        missed=_worst(rows, scores, np.flatnonzero(truth & ~reached), is_lowest=True),
+        false_alarms=_worst(rows, scores, np.flatnonzero(~truth & reached), is_lowest=False),
     )
 
 
