@@ -50,6 +50,17 @@ def test_yaml_says_the_same_as_json(client: Client, document: dict[str, Any]) ->
     assert yaml.safe_load(client.get("/schema/openapi.yaml").text) == document
 
 
+def test_the_shared_path_shows_both_bodies_and_what_each_of_its_headers_is_for(document: dict[str, Any]) -> None:
+    shared = document["paths"]["/v1/moderations"]["post"]
+    omnimod, openai = shared["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    assert omnimod["required"] == ["modality", "input"]
+    assert {"type": "string"} in openai["properties"]["input"]["anyOf"]
+    assert [one["name"] for one in shared["parameters"]] == ["Idempotency-Key"]
+    assert {"409", "422"} <= set(shared["responses"])
+    for path in ("/v1/moderations/image", "/omnimod/v1/moderations/image"):
+        assert [one["name"] for one in document["paths"][path]["post"]["parameters"]] == ["x-omnimod-policy"]
+
+
 def test_every_operation_is_described_with_examples_and_what_it_refuses(operations: list[Operation]) -> None:
     for path, method, operation in operations:
         where = f"{method} {path}"

@@ -69,7 +69,11 @@ class Entry(msgspec.Struct, frozen=True):
     messages: dict[str, str] = {}
     """Code → the example of its message on this route, where the general one would mislead."""
     query: tuple[Field, ...] = ()
+    sent: tuple[Field, ...] = ()
+    """Headers that it reads."""
     fields: tuple[Field, ...] = ()
+    or_fields: tuple[Field, ...] = ()
+    """Of another body that the same path takes, as JSON."""
     body: Any = None
     """A type that is the whole body, as JSON: instead of `fields`, where those cannot say it."""
     examples: dict[str, Any] = {}
@@ -143,7 +147,10 @@ def _response(answer: Answer) -> ResponseSpec:
 
 def _operation_with(entry: Entry) -> type[Operation]:
     body = _body(entry)
-    parameters = [_parameter(field, "query") for field in entry.query]
+    parameters = [
+        *(_parameter(field, "query") for field in entry.query),
+        *(_parameter(field, "header") for field in entry.sent),
+    ]
     if entry.has_idempotency:
         parameters.append(_parameter(_IDEMPOTENCY_KEY, "header"))
 
@@ -194,7 +201,10 @@ def _body(entry: Entry) -> RequestBody | None:
     if not entry.fields and entry.body is None:
         return None
     text = [field for field in entry.fields if not field.is_file]
-    if entry.body is None:
+    if entry.or_fields:
+        # not one_of: neither body is closed, so that many are of both shapes
+        schema = Schema(any_of=[shapes.of_fields(text), shapes.of_fields([*entry.or_fields])])
+    elif entry.body is None:
         schema = shapes.of_fields(text, entry.either, is_closed=entry.is_closed)
     else:
         schema = shapes.of_type(entry.body)

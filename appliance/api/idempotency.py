@@ -107,7 +107,8 @@ async def asked(
             raise
 
 
-async def _ask(request: AnyRequest, given: Mapping[str, object], file: bytes) -> Ask | None:
+def key_of(request: AnyRequest) -> str | None:
+    """The Idempotency-Key that was sent. Raises InvalidRequest for what is no key."""
     named = request.headers.getall("idempotency-key", [])
     if not named:
         return None
@@ -117,6 +118,13 @@ async def _ask(request: AnyRequest, given: Mapping[str, object], file: bytes) ->
             f"Idempotency-Key must be one key of 1 to {LONGEST} printable ASCII characters",
             details=[{"field": "Idempotency-Key", "issue": "not a usable key"}],
         )
+    return key
+
+
+async def _ask(request: AnyRequest, given: Mapping[str, object], file: bytes) -> Ask | None:
+    key = key_of(request)
+    if key is None:
+        return None
     route = str(request.scope["path_template"])
     org_id = request.user.org_id or ""
     said = [org_id, route, request.path_params, request.scope["query_string"], given, file]

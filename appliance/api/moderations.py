@@ -5,8 +5,8 @@ from typing import Any
 from litestar import Request, Response, post
 
 from appliance.accounts.keys import Caller
-from appliance.api import auth, dialects, form, omnimod, openai
-from appliance.api.documents import Answer, Entry, Field, operation
+from appliance.api import auth, dialects, form, idempotency, omnimod, omnimod_request, openai
+from appliance.api.documents import Answer, Entry, operation
 from appliance.api.door import door
 
 AnyRequest = Request[Caller, Any, Any]
@@ -18,7 +18,7 @@ MODERATE = Entry(
     description=(
         "OmniMod's request, or OpenAI's: with `modality` it is OmniMod's; else with `model` or a list as `input` "
         "OpenAI's; else with `policy`, `force_fresh`, `metadata` or `language` OmniMod's; else by the key: `omad_…` is "
-        "OmniMod's, any other OpenAI's."
+        "OmniMod's, any other OpenAI's. The `Idempotency-Key` counts for OmniMod's; OpenAI's is decided each time."
     ),
     answer=Answer(
         200,
@@ -28,10 +28,12 @@ MODERATE = Entry(
     ),
     scope=("moderations:create", "moderate:prompt"),
     dialect=dialects.SHARED,
-    errors=("INVALID_REQUEST", "POLICY_NOT_FOUND", "QUOTA_EXCEEDED"),
-    fields=(Field("input", "The text.", is_required=True),),
+    errors=("INVALID_REQUEST", "POLICY_NOT_FOUND", "QUOTA_EXCEEDED", "PAYMENT_REQUIRED"),
+    fields=omnimod_request.FIELDS,
+    or_fields=openai.FIELDS,
     examples={"omnimod": {"modality": "text", "input": "hello community"}, "openai": openai.REQUEST},
     is_json_only=True,
+    has_idempotency=True,
 )
 
 
@@ -39,6 +41,7 @@ MODERATE = Entry(
 async def create_moderation(request: AnyRequest) -> Response[Any]:
     async with form.wide_json_object(request, openai.BODY_BYTES, door(request).bodies) as given:
         request.scope["state"]["dialect"] = dialect = _whose(request, given)
+        idempotency.key_of(request)  # in either, one that is none is refused
         return await (omnimod if dialect == "omnimod" else openai).moderate(request, given)
 
 

@@ -16,7 +16,7 @@ from litestar import Request, Response, post
 from appliance import clock
 from appliance.accounts.keys import Caller
 from appliance.api import form, omnimod, pictures
-from appliance.api.documents import Answer, Entry, operation
+from appliance.api.documents import Answer, Entry, Field, operation
 from appliance.api.door import door
 from appliance.api.front import request_id
 from appliance.api.omnimod import EXAMPLE, Body
@@ -63,6 +63,7 @@ IMAGE = Entry(
         "PAYLOAD_TOO_LARGE",
         "QUOTA_EXCEEDED",
     ),
+    sent=(Field(POLICY_HEADER, "The policy's slug or id; the organisation's default one without it."),),
 )
 ALIAS = msgspec.structs.replace(IMAGE, id="create_omnimod_image_moderation")
 

@@ -8,7 +8,7 @@ installed model covers is 0, false, applied to nothing, and named in a header: i
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from litestar import Request, Response, post
@@ -81,6 +81,26 @@ class _Item(msgspec.Struct, frozen=True):
     images: list[str] = []
 
 
+class Address(msgspec.Struct, frozen=True):
+    url: Annotated[str, msgspec.Meta(min_length=1, description="http, https, or data: in base64.")]
+
+
+class Part(msgspec.Struct, frozen=True):
+    type: Literal["text", "image_url"]
+    text: str | msgspec.UnsetType = msgspec.UNSET
+    image_url: Address | msgspec.UnsetType = msgspec.UNSET
+
+
+FIELDS = (
+    Field(
+        "input",
+        "A string, a list of strings, or a list of text and image_url parts.",
+        is_required=True,
+        shape=str | Annotated[list[str | Part], msgspec.Meta(min_length=1, max_length=TEXTS)],
+    ),
+    Field("model", f"Echoed. `{OWN}SLUG` names a policy.", example=MODEL),
+)
+
 REQUEST: dict[str, Any] = {"model": MODEL, "input": "Good morning, everybody!"}
 EXAMPLE: dict[str, Any] = {
     "id": "modr-0b6f1c1e8f5e4f0e9a513a52f2a8c7d0",
@@ -114,10 +134,7 @@ ALIAS = Entry(
     scope=("moderations:create", "moderate:prompt"),
     dialect="openai",
     errors=("INVALID_REQUEST", "POLICY_NOT_FOUND", "QUOTA_EXCEEDED", "PAYMENT_REQUIRED"),
-    fields=(
-        Field("input", "A string, a list of strings, or a list of text and image_url parts.", is_required=True),
-        Field("model", f"Echoed. `{OWN}SLUG` names a policy.", example=MODEL),
-    ),
+    fields=FIELDS,
     examples={"text": REQUEST},
     headers={UNCOVERED: "The categories that no installed model covers for this input, with commas between them."},
     is_json_only=True,
