@@ -13,14 +13,16 @@ from appliance.api.front import request_id
 from appliance.errors import InvalidRequest, Unavailable
 from appliance.moderations.verdict import Ask, Verdict
 from appliance.policies.version import ACTIONS
+from appliance.text import engine
 
 BLOCK_AT = "block"
 CUTS = ACTIONS[1:]
 
 TEXTS = 200
-LONGEST = 100_000
+LONGEST = engine.LONGEST
 TOGETHER = 200_000
-"""Characters. A conversation is sent whole with every turn; what was decided before is answered from memory."""
+"""Characters: no text of which the engine would leave the end unread. A conversation is sent whole with every turn; what
+was decided before is answered from memory."""
 
 
 class Cut(msgspec.Struct, frozen=True):
