@@ -15,7 +15,7 @@ from appliance.accounts.keys import Caller
 from appliance.database import Connection
 from appliance.errors import QuotaExceeded, Unavailable
 from appliance.house import House
-from appliance.moderations import decision, events, meters, sampling
+from appliance.moderations import decision, events, meters, reuse, sampling
 from appliance.moderations.decision import Decision
 from appliance.moderations.moderator import Moderator
 from appliance.moderations.routing import route
@@ -399,6 +399,22 @@ def test_what_the_former_list_decided_while_a_long_one_is_built_again_is_not_reu
         return [f"{one.decision} {one.mode}" for one in (first, former, again, new)]
 
     assert desk.run(both) == ["allow rules_only", "allow rules_only", "allow cache_hit", "block rules_only"]
+
+
+def test_what_was_decided_is_found_by_its_hash_and_not_by_going_through_the_days_events(
+    desk: Desk, reader: Reader
+) -> None:
+    [made] = desk.ask(FAIR)
+    conn = desk.house.db.reader()
+    seen: list[str] = []
+    conn.set_trace_callback(seen.append)
+    found = reuse.find(conn, desk.who.org_id, made.content_hash, made.version, made.created_at, with_heads=False)
+    conn.set_trace_callback(None)
+    assert found is not None
+    plan = [row["detail"] for row in conn.execute(f"EXPLAIN QUERY PLAN {seen[0]}")]
+    assert plan == [
+        "SEARCH moderation_event USING INDEX moderation_event_hash (org_id=? AND content_hash=? AND version_id=?)"
+    ]
 
 
 def test_nobody_gets_what_was_decided_for_another(desk: Desk, reader: Reader, charlie: Person) -> None:
