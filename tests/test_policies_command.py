@@ -132,7 +132,8 @@ def test_a_preview_is_told_and_every_flip_written(cli: Cli, alice: Person, tmp_p
     assert (found["events"], found["flipped"], len(found["flips"])) == (3, 3, 2)
     assert found["turns"][0]["by_analyzer"] == {"spam": 3}
     head, *lines = csv.reader(file.read_text().splitlines())
-    assert head[0] == "event_id"
+    assert head == ["event_id", "created_at", "language", "from", "to", "action_from", "action_to", "analyzers"]
+    assert lines[0][2:] == ["en", "flag", "allow", "warn", "allow", "spam"]
     assert [line[0] for line in lines] == ids[::-1]
     said = cli.said(*ask)
     assert "3 events in" in said

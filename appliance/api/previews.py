@@ -31,7 +31,6 @@ from appliance.text.analysis import ANALYZERS
 
 _DEFAULT = 100_000
 _MOST_FLIPS = 1_000
-_COLUMNS = ("event_id", "created_at", "language", "from", "to", "action_from", "action_to", "analyzers")
 
 
 class TurnBody(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to"}):
@@ -143,7 +142,7 @@ PREVIEW = Entry(
     examples={"one threshold": {"analyzers": {"spam": {"thresholds": {"warn": 0.7}}}, "events": 100000}},
 )
 _CSV = (
-    ",".join(_COLUMNS)
+    ",".join(preview.COLUMNS)
     + "\r\n"
     + ",".join(("mev_…", "2026-05-03T05:59:21.000Z", "en", "flag", "allow", "warn", "allow", "spam"))
 )
@@ -229,20 +228,14 @@ async def _pieces(there: Door, question: _Question) -> AsyncGenerator[bytes]:
     loop = asyncio.get_running_loop()
     reader = there.house.db.reader
     chunks = preview.every_flip(reader, question.wanted, question.body, has_judge=question.has_judge)
-    yield _lines([_COLUMNS])
+    yield _lines([preview.COLUMNS])
     while (flips := await loop.run_in_executor(there.exports, _following, chunks)) is not None:
         if flips:
-            yield _lines([_line(flip) for flip in flips])
+            yield _lines([preview.line(flip) for flip in flips])
 
 
 def _following(chunks: Iterator[list[Flip]]) -> list[Flip] | None:
     return next(chunks, None)
-
-
-def _line(flip: Flip) -> tuple[str, ...]:
-    when = clock.rfc3339(flip.created_at)
-    by = " ".join(flip.analyzers)
-    return (flip.event_id, when, flip.language, flip.before, flip.after, flip.action_before, flip.action_after, by)
 
 
 def _lines(lines: list[tuple[str, ...]]) -> bytes:

@@ -18,7 +18,7 @@ from appliance.database import Connection
 from appliance.errors import InvalidRequest, Misconfigured
 from appliance.house import House
 from appliance.moderations import preview as replay
-from appliance.moderations.preview import Flip, Report, Wanted
+from appliance.moderations.preview import Report, Wanted
 from appliance.policies import body as bodies
 from appliance.policies import change, rows
 from appliance.policies.change import By
@@ -317,20 +317,11 @@ def _export(path: str, house: House, wanted: Wanted, body: Body, has_judge: bool
     try:
         with open(path, "w", newline="", encoding="utf-8") as file:
             lines = csv.writer(file)
-            lines.writerow(Flip.__struct_fields__)
+            lines.writerow(replay.COLUMNS)
             for chunk in replay.every_flip(house.db.reader, wanted, body, has_judge=has_judge):
-                lines.writerows(_cells(flip) for flip in chunk)
+                lines.writerows(replay.line(flip) for flip in chunk)
     except OSError as error:
         raise Misconfigured(f"{path}: cannot be written ({error.strerror})") from error
-
-
-def _cells(flip: Flip) -> list[str]:
-    said = msgspec.structs.asdict(flip)
-    return [
-        *map(
-            str, {**said, "created_at": clock.rfc3339(flip.created_at), "analyzers": " ".join(flip.analyzers)}.values()
-        )
-    ]
 
 
 # --- what is said ----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance import clock
 from appliance.database import Connection
 from appliance.moderations.decision import DECISIONS
 from appliance.moderations.routing import RULED
@@ -59,6 +60,16 @@ class Flip(msgspec.Struct, frozen=True):
     action_after: str
     analyzers: tuple[str, ...]
     """Those that make it graver, or that had made it so."""
+
+
+COLUMNS = ("event_id", "created_at", "language", "from", "to", "action_from", "action_to", "analyzers")
+"""Of a flip as a line of CSV."""
+
+
+def line(flip: Flip) -> tuple[str, ...]:
+    when = clock.rfc3339(flip.created_at)
+    by = " ".join(flip.analyzers)
+    return (flip.event_id, when, flip.language, flip.before, flip.after, flip.action_before, flip.action_after, by)
 
 
 class Turn(msgspec.Struct):
