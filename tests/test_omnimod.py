@@ -148,6 +148,18 @@ def test_an_exhausted_quota_hears_the_seeds_429_and_nothing_is_kept(
     assert house.db.reader().execute("SELECT count(*) FROM moderation_event").fetchone()[0] == 0
 
 
+def test_what_the_quota_refuses_uses_up_nothing_of_the_rate(client: Client, house: House, alice: Person) -> None:
+    on_plan(house, alice, "free", 1)
+    limit = Changes(requests_per_minute=3)
+    house.db.write(lambda conn: organisations.change(conn, alice.org_id, limit, actor="operator:test", reason="a test"))
+    assert client.post("/v1/moderations", json=text(), headers=alice.headers).headers["x-ratelimit-remaining"] == "2"
+    for path in (*PATHS, "/openai/v1/moderations", *PATHS):
+        answer = client.post(path, json=text(), headers=alice.headers)
+        assert answer.status_code == 429
+        assert "uota" in answer.text
+        assert answer.headers["x-ratelimit-remaining"] == "2"
+
+
 def test_over_the_rate_one_hears_the_seeds_429(client: Client, house: House, alice: Person) -> None:
     house.db.write(
         lambda conn: organisations.change(

@@ -89,6 +89,20 @@ class Limits:
         self._failures = 0
         return count
 
+    def give_back(self, name: str) -> None:
+        """One request that was counted and then refused for another reason counts no more."""
+        if self._conn is None:
+            return
+        try:
+            self._conn.execute(
+                """
+                UPDATE window SET used = max(0, used - 1), second_used = max(0, second_used - 1) WHERE name = :name
+                """,
+                {"name": name},
+            )
+        except database.Error as error:
+            self._give_up(error)
+
     def open(self) -> None:
         """Have the file ready before the first request: making it, and putting it in order after a kill, takes longer
         than counting. When it cannot be opened now, that is tried again with the first request."""

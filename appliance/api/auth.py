@@ -9,14 +9,16 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from appliance import clock
 from appliance.accounts import keys
 from appliance.accounts.keys import Caller
+from appliance.accounts.limits import Count
 from appliance.api.door import Door, door
 from appliance.errors import Forbidden, RateLimited, Unauthorized, Unavailable
 
@@ -102,6 +104,16 @@ def _count(there: Door, connection: Connection, caller: Caller) -> None:
     connection.scope["state"]["count"] = count
     if count.is_refused:
         raise RateLimited(retry_after_s=count.retry_after_s, limit=count.limit, reset_s=count.reset_s)
+
+
+def give_back(connection: Connection) -> None:
+    """A request that the quota refused is none of the rate limit's either (B.2.3)."""
+    scope = cast("dict[str, Any]", connection.scope)
+    count, caller = scope["state"].get("count"), scope.get("user")
+    if isinstance(count, Count) and isinstance(caller, Caller):
+        door(connection).limits.give_back(f"org:{caller.org_id}")
+        remaining = min(count.limit, count.remaining + 1)
+        scope["state"]["count"] = msgspec.structs.replace(count, remaining=remaining)
 
 
 def _count_failure(there: Door, connection: Connection) -> None:

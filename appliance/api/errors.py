@@ -18,7 +18,7 @@ from litestar.exceptions import (
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from appliance import database
-from appliance.api import admin, dialects
+from appliance.api import admin, auth, dialects
 from appliance.api.front import request_id
 from appliance.errors import (
     InvalidRequest,
@@ -52,6 +52,8 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[dict[s
             headers["WWW-Authenticate"] = "Bearer"
         if isinstance(refusal, (RateLimited, QuotaExceeded, Unavailable)):
             headers["Retry-After"] = str(refusal.retry_after_s)
+        if isinstance(refusal, QuotaExceeded):
+            auth.give_back(request)
         if isinstance(error, MethodNotAllowedException):
             headers["Allow"] = (error.headers or {}).get("allow", "")
     dialect = dialects.of(request)
