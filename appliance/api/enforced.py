@@ -21,8 +21,8 @@ CUTS = ACTIONS[1:]
 TEXTS = 200
 LONGEST = engine.LONGEST
 TOGETHER = 200_000
-"""Characters: no text of which the engine would leave the end unread. A conversation is sent whole with every turn; what
-was decided before is answered from memory."""
+"""Characters: no text of which the engine would leave the end unread. A conversation is sent whole with every turn;
+what was decided before is answered from memory."""
 
 
 class Cut(msgspec.Struct, frozen=True):
