@@ -221,6 +221,21 @@ def test_the_command_says_figures_and_no_text(home: Settings, data: Path) -> Non
     assert "| blocklist | all | 30 of 60 |" in table.stdout
 
 
+def test_the_table_splits_no_word_and_says_nothing_of_what_cannot_be_told(
+    home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    labels = {"pattern_toxicity": True, "hate/threatening": True, "spam": True}
+    lines = [json.dumps({"text": f"{SECRET} {i}", "language": "en", **labels}) for i in range(12)]
+    file = _write(tmp_path / "flagged.jsonl", "\n".join(lines))
+    told = CliRunner().invoke(command, [str(file)])
+    assert told.exit_code == 0, told.output
+    for word in ("label", "language", "calibration", "precision", "pattern_toxicity", "1.000", "0.000"):
+        assert word in told.stdout
+    assert "nan" not in told.stdout
+    assert "nan" not in CliRunner().invoke(command, [str(file), "--markdown"]).stdout
+
+
 def test_a_report_is_kept_beside_the_policy_version(home: Settings, house: House, alice: Person, data: Path) -> None:
     ran = CliRunner().invoke(command, [str(data), "--org", "A", "--save"])
     assert ran.exit_code == 0, ran.output

@@ -1,5 +1,6 @@
 """`customhouse evaluate`: what a policy is worth on an operator's own labelled texts."""
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,11 +25,14 @@ from appliance.settings import Settings
 from appliance.text import evaluation, labelled
 from appliance.text.engine import Engine
 from appliance.text.evaluation import At, Figures, Report
+from appliance.text.figures import Measure
 from appliance.text.labelled import Columns
 from appliance.text.normalize import undisguised
 
 _PARTS = (0.05, 0.01, 0.002)
 """Of innocent texts: what --suggest-thresholds lets be warned of, held for review, blocked."""
+_WIDTH = 144
+"""Of the table, at the least: in fewer columns its words and figures would be split in the middle."""
 
 
 @click.command()
@@ -206,11 +210,11 @@ def _list(found: Sequence[Saved], as_json: bool) -> None:
 def _print(report: Report) -> None:
     table = Table(show_edge=False)
     for column in _HEADINGS:
-        table.add_column(column, overflow="fold")
+        table.add_column(column)
     for one in report.figures:
         for row in _rows(one):
             table.add_row(*row)
-    Console().print(table)
+    Console(width=max(Console().width, _WIDTH)).print(table)
     for line in _lines(report):
         click.echo(line)
 
@@ -251,7 +255,12 @@ def _rows(one: Figures) -> list[tuple[str, ...]]:
 
 def _threshold(at: At) -> tuple[str, ...]:
     name = at.name if at.threshold is None else f"{at.name} {at.threshold:g}"
-    return (name, str(at.precision or ""), str(at.recall), str(at.false_flags))
+    return (name, *(_figure(one) for one in (at.precision, at.recall, at.false_flags)))
+
+
+def _figure(one: Measure | None) -> str:
+    """Empty where it cannot be told: no text was flagged, or none was innocent."""
+    return "" if one is None or math.isnan(one.value) else str(one)
 
 
 def _lines(report: Report) -> list[str]:
