@@ -1,8 +1,9 @@
 """OmniMod's request (seed 004, B.2.1): from its members to an Ask, or a refusal that names all that is wrong."""
 
 import re
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
+import msgspec
 from litestar.openapi.spec import OpenAPIType
 
 from appliance.api.documents import Field
@@ -19,22 +20,44 @@ METADATA_VALUE = 512
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8}){0,4}")
 _POLICY = 64
 
+_Metadata = Annotated[
+    dict[
+        Annotated[str, msgspec.Meta(max_length=METADATA_NAME)],
+        Annotated[str, msgspec.Meta(max_length=METADATA_VALUE)],
+    ],
+    msgspec.Meta(max_length=METADATA_KEYS),
+]
+
 FIELDS = (
     Field("modality", "Pictures have a path of their own.", choices=("text",), is_required=True),
     Field("input", "The text.", shortest=1, longest=LONGEST, is_required=True, example="hello community"),
-    Field("language", "`auto`, or a language tag (en, es, pt-BR) for who knows better.", example="auto"),
-    Field("policy", "Slug or id; the organisation's default one without it.", example="community-default"),
+    Field(
+        "language",
+        "`auto`, or a language tag (en, es, pt-BR) for who knows better.",
+        pattern=f"^(auto|{_LANGUAGE.pattern})$",
+        is_nullable=True,
+        example="auto",
+    ),
+    Field(
+        "policy",
+        "Slug or id; the organisation's default one without it.",
+        shortest=1,
+        longest=_POLICY,
+        is_nullable=True,
+        example="community-default",
+    ),
     Field(
         "force_fresh",
         "Decide anew, whatever was decided of the same text before.",
         kind=OpenAPIType.BOOLEAN,
         default=False,
+        is_nullable=True,
     ),
     Field(
         "metadata",
         f"Strings of at most {METADATA_VALUE} characters by name, {METADATA_KEYS} at most; events are found by "
         "`external_id`.",
-        shape=dict[str, str],
+        shape=_Metadata | None,
     ),
 )
 
