@@ -11,11 +11,13 @@ from click.testing import CliRunner, Result
 from appliance.__main__ import root
 from appliance.errors import CustomhouseError, InvalidRequest, Misconfigured, NotFound, PolicyNotFound
 from appliance.house import House
+from appliance.moderations import evaluations
 from appliance.moderations.verdict import Ask
 from appliance.text.analysis import Result as Score
+from appliance.text.evaluation import Report
 from tests import decided
 from tests.cast import Person
-from tests.decided import on_plan
+from tests.decided import begun, on_plan
 
 
 class Cli:
@@ -87,6 +89,25 @@ def test_what_is_said_to_people(cli: Cli) -> None:
     assert "a test" in shown
     said = cli.said("policies", "diff", "community-default", "--org", "A")
     assert "analyzers.emoji.enabled: true → false" in said
+
+
+def test_what_a_version_was_found_worth_is_shown_beside_it(
+    cli: Cli, house: House, alice: Person, tmp_path: Path
+) -> None:
+    labelled = tmp_path / "comments.csv"
+    labelled.write_text("text,decision\na teapot,0\n")
+    version = begun(house, alice)
+    report = Report([], [])
+    house.db.write(
+        lambda conn: evaluations.save(
+            conn, alice.org_id, version.id, labelled, 1_000, {}, report, actor="operator:test"
+        )
+    )
+    shown = cli.said("policies", "show", "community-default", "--org", "A")
+    assert "comments.csv, 1,000 texts" in shown
+    cli.said("policies", "version", "community-default", "--set", "analyzers.emoji.enabled=false", *WHY)
+    assert "comments.csv" not in cli.said("policies", "show", "community-default", "--org", "A")
+    assert "comments.csv" in cli.said("policies", "show", "community-default", "--version", "1", "--org", "A")
 
 
 def test_members_come_from_a_file_too(cli: Cli, tmp_path: Path) -> None:

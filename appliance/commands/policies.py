@@ -17,6 +17,7 @@ from appliance.accounts import organisations
 from appliance.database import Connection
 from appliance.errors import InvalidRequest, Misconfigured
 from appliance.house import House
+from appliance.moderations import evaluations
 from appliance.moderations import preview as replay
 from appliance.moderations.preview import Report, Wanted
 from appliance.policies import body as bodies
@@ -79,6 +80,7 @@ def show(policy: str, number: int | None, lists_all: bool, org: str, as_json: bo
         found = rows.find(house.db.reader(), _begun(house, org), policy)
         conn = house.db.reader()
         made = rows.versions(conn, found) if lists_all else [rows.made(conn, found, number)]
+        kept = [] if lists_all else evaluations.of_version(conn, found.org_id, made[0].id)
     if as_json:
         said = [_as_dict(found, one) for one in made]
         click.echo(json.dumps(said if lists_all else said[0], indent=2))
@@ -88,6 +90,10 @@ def show(policy: str, number: int | None, lists_all: bool, org: str, as_json: bo
         click.echo(f"  {clock.rfc3339(one.created_at)} by {one.made_by}: {one.reason or 'no reason given'}")
         if not lists_all:
             click.echo(_body_lines(one.body))
+    for one in kept:
+        click.echo(f"  evaluated {clock.rfc3339(one.created_at)}: {one.data}, {one.texts:,} texts  {one.id}")
+    if kept:
+        click.echo("  see: customhouse evaluate --saved")
 
 
 @policies.command()
