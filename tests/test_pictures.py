@@ -111,6 +111,14 @@ def test_what_is_no_picture_is_refused_and_leaves_nothing(
     assert list(models_served.house.settings.media_dir.iterdir()) == []
 
 
+def test_a_form_is_told_that_the_picture_itself_is_the_body(client: TestClient[Any], house: House) -> None:
+    who = enrol(house, "A", "alice", surface="omnimod")
+    form = {"image_file": ("a.jpg", PHOTOGRAPHS[0].read_bytes(), "image/jpeg")}
+    answer = client.post("/v1/moderations/image", files=form, headers=who.headers)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["detail"]["message"] == "The body must be the picture itself, not a form"
+
+
 def test_what_is_not_decided_in_time_is_unavailable_and_never_allowed(
     client: TestClient[Any], house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

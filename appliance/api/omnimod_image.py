@@ -89,6 +89,9 @@ async def _moderate(request: AnyRequest) -> Response[Body]:
     async with form.media_body(request, IMAGE_BYTES, there.bodies) as content:
         if not content:
             raise InvalidRequest("The body must be a picture", details=[{"field": "body", "issue": "is empty"}])
+        if request.content_type[0] == "multipart/form-data":
+            said = "The body must be the picture itself, not a form"
+            raise InvalidRequest(said, details=[{"field": "body", "issue": "is a form"}])
         try:
             screened = await pictures.screen(
                 request, "omnimod", field="body", content=content, deadline_s=pictures.DEADLINE_S
