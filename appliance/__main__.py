@@ -35,7 +35,7 @@ COMMANDS = {
     "retention": ("appliance.commands.retention:retention", "How long things are kept, and what goes."),
     "erase": ("appliance.commands.erase:erase", "Remove a job, an organisation or the past, with proof."),
     "audit": ("appliance.commands.audit:audit", "Who changed what, and why."),
-    "train": ("appliance.commands.train:train", "Train and judge the text heads."),
+    "train": ("appliance.commands.train:train", "Train and judge the text heads and the spam model."),
     "evaluate": ("appliance.commands.evaluate:evaluate", "What a policy is worth on your own labelled texts."),
     "config": ("appliance.commands.config:config", "Check and show the settings."),
     "bench": ("appliance.commands.bench:bench", "Measure this machine."),
