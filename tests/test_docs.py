@@ -4,6 +4,7 @@ import base64
 import importlib
 import json
 import re
+import shlex
 import threading
 import tomllib
 from collections.abc import Iterator
@@ -16,11 +17,14 @@ import click
 import httpx
 import msgspec
 import pytest
+from click.testing import CliRunner
 from litestar.testing import TestClient
 from standardwebhooks import Webhook
 
 from appliance import categories, errors, settings
-from appliance.__main__ import COMMANDS
+from appliance.__main__ import COMMANDS, root
+from appliance.accounts import organisations
+from appliance.house import House
 from appliance.inference import manifest
 from appliance.settings import Settings
 from tests import recorded
@@ -113,6 +117,19 @@ def _leaves(name: str, command: click.Command) -> Iterator[str]:
 def test_every_command_stands_in_the_readme() -> None:
     missing = [command for command in _commands() if f"customhouse {command}" not in README]
     assert missing == []
+
+
+def test_the_commands_of_the_readme_run_as_they_stand(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUSTOMHOUSE_HOME", str(house.settings.home))
+    for name in ("demo", "acme"):
+        house.db.write(lambda conn, name=name: organisations.create(conn, name))
+    shown = re.findall(
+        r"^customhouse ((?:policies|plans|organisations|billing|steps|blocklist) .*)$", README, re.MULTILINE
+    )
+    assert len(shown) >= 7
+    for line in shown:
+        ran = CliRunner().invoke(root, shlex.split(line, comments=True))
+        assert ran.exit_code == 0, (line, ran.exception)
 
 
 def _document(client: TestClient[Any]) -> dict[str, Any]:
