@@ -15,6 +15,7 @@ from appliance.house import House
 from appliance.inference.wire import Answer, ReadRequest
 from appliance.jobs import rows
 from appliance.media.decoders import Decoders
+from appliance.moderations import heads
 from appliance.outbound import Outbound
 from appliance.text import keywords
 from appliance.text.analysis import RULES, STEPS
@@ -118,6 +119,22 @@ def test_a_head_that_reaches_its_threshold_rejects_and_is_named(desk: Desk) -> N
     desk.put({"harassment": 0.6})
     job = desk.judged("a portrait")
     assert (job["is_prohibited"], job["reason"]) == (True, "The prompt was rejected by the check: harassment.")
+
+
+def test_a_prompt_in_another_language_is_read_by_its_own_heads_on_the_steps_scale(desk: Desk) -> None:
+    for name in heads.MODELS:
+        (folder := desk.house.settings.weights_dir / name).mkdir(parents=True)
+        (folder / "heads.json").touch()
+    desk.put({"hate": 0.2})
+    # what the multilingual heads say of 1 % of everyday texts is less on the English ones' scale
+    desk.heads.raised = {"hate": 0.5108}
+    assert desk.judged("The weather is lovely today and everybody had a wonderful time")["is_prohibited"] is True
+    job = desk.judged("un faro al amanecer y nadie que lo mire desde la playa")
+    assert job["is_prohibited"] is False
+    [child] = rows.children_of(desk.house.db.reader(), job["job_id"])
+    assert child.finding is not None
+    [step] = [score for score in child.finding.scores if score.label == "hate"]
+    assert (step.model, step.score) == (heads.MULTILINGUAL, 0.1282)
 
 
 def test_the_blocklist_comes_first(desk: Desk) -> None:

@@ -8,7 +8,9 @@ stays in `labels`.
 
 import asyncio
 from collections.abc import Container, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 
@@ -106,6 +108,21 @@ def scored(
         name: Result(brought(score, levels[name], to[name]) if name in levels and name in to else score)
         for name, score in found.items()
     }
+
+
+def rescaled(models_dir: Path, model: str, answer: Answer) -> Answer:
+    """A model's answer on the scale that policies and steps count in. Raises Misconfigured where a manifest cannot be
+    read."""
+    if model == ENGLISH or answer.problem is not None:
+        return answer
+    own, to = _levels(models_dir, model), _levels(models_dir, ENGLISH)
+    results = scored(answer.scores, own, to)
+    return msgspec.structs.replace(answer, scores={**answer.scores, **{name: results[name].score for name in results}})
+
+
+@cache
+def _levels(models_dir: Path, model: str) -> dict[str, list[float]]:
+    return levels(manifest.read(models_dir / model))
 
 
 def levels(known: manifest.Manifest) -> dict[str, list[float]]:

@@ -14,6 +14,7 @@ from appliance.jobs import rows, scoring
 from appliance.jobs.job import Finding, Score
 from appliance.jobs.plan import CUSTOM
 from appliance.jobs.rows import JobRow
+from appliance.moderations import heads
 from appliance.text import language
 from appliance.text.analysis import HEADS
 from appliance.text.normalize import undisguised
@@ -37,7 +38,6 @@ REASONS = {
 }
 """In the order in which a head's label is named when several stand equally high."""
 
-_HEADS_MODEL = "text-heads"
 _RULES = "engine"
 """Stands where a score names its model, when rules and no model gave it."""
 
@@ -69,7 +69,10 @@ def moderate(hands: Hands, job: JobRow) -> Finding:
     judge = hands.house.settings.inference.text_judge
     if own and not judge:
         raise ModelUnavailable(_JUDGELESS, permanent=True)
-    sources = [*category.classifiers("text"), *by_heads(job)] if is_screened else []
+    settings = hands.house.settings
+    head = heads.asked(spoken, heads.installed(settings))
+    steps = by_heads(job, head) if is_screened else []
+    sources = [*category.classifiers("text"), *steps] if is_screened else []
     [answers] = hands.models.read(
         ReadRequest(
             [undisguised(text)],  # as the heads learnt to read
@@ -82,7 +85,9 @@ def moderate(hands: Hands, job: JobRow) -> Finding:
     )
     found = [_own(subject, one, judge, answers) for subject, one in own.items()]
     if is_screened:
-        screened = decide(category, judge, answers, spoken, by_heads(job))
+        read = {head: heads.rescaled(settings.models_dir, head, answers[head])} if steps and head in answers else {}
+        stepped = [scoring.score("text", source, read) for source in steps]
+        screened = decide(category, judge, answers, spoken, stepped)
         found.insert(0, msgspec.structs.replace(screened, scores=[*ruled, *screened.scores]))
     spent = looking.spent([answers])
     return msgspec.structs.replace(looking.join(found), language=spoken, detail=_details(answers), spent_ms=spent)
@@ -100,17 +105,17 @@ def by_rules(hands: Hands, job: JobRow, text: str) -> list[Score]:
     ]
 
 
-def by_heads(job: JobRow) -> list[Source]:
-    """The heads among the job's steps."""
+def by_heads(job: JobRow, model: str) -> list[Source]:
+    """The heads among the job's steps, as this model answers them."""
     return [
-        Source(step="text", model=_HEADS_MODEL, label=name, threshold=limit)
+        Source(step="text", model=model, label=name, threshold=limit)
         for name, limit in job.plan.steps.items()
         if name in HEADS
     ]
 
 
 def decide(
-    category: Category, judge: str, answers: Mapping[str, Answer], spoken: str, steps: Sequence[Source] = ()
+    category: Category, judge: str, answers: Mapping[str, Answer], spoken: str, stepped: Sequence[Score] = ()
 ) -> Finding:
     """Any source at its threshold prohibits; the reason is the judge's own words, or the head that stands highest, or
     the step that nothing else agrees with.
@@ -130,7 +135,6 @@ def decide(
     reason = next((answers[score.model].reason for score in over if answers[score.model].reason), None)
     if over and reason is None:
         reason = _named(answers[over[0].model].scores)
-    stepped = [scoring.score("text", source, answers) for source in steps]
     if not over and (rejecting := [score for score in stepped if score.is_over]):
         over, reason = rejecting, STEPPED.format(rejecting[0].label)
     scores += stepped
