@@ -108,6 +108,22 @@ def test_the_answer_is_the_seeds_member_by_member_and_in_order(
     )  # fmt: skip
 
 
+def test_the_language_is_one_of_the_seeds_six_words_and_the_list_of_events_names_any(
+    client: Client, house: House, alice: Person
+) -> None:
+    def detected(said: str) -> tuple[str, str]:
+        body = client.post("/v1/moderations", json=text(input=said), headers=alice.headers).json()
+        return body["language"]["detected"], body["routing"]["reason"]
+
+    assert detected(FAIR) == ("en", "rules_clear")
+    assert detected("Wstał dzisiaj rano i poszedł do sklepu po chleb oraz mleko") == ("unknown", "llm_disabled")
+    assert detected("12345")[0] == "unknown"
+    [newest, polish, _] = (
+        house.db.reader().execute("SELECT language FROM moderation_event ORDER BY seq DESC").fetchall()
+    )
+    assert (newest[0], polish[0]) == ("unknown", "pl")
+
+
 def test_the_seeds_own_request_is_allowed(client: Client, alice: Person) -> None:
     answer = client.post(
         "/v1/moderations", json={"modality": "text", "input": "hello community"}, headers=alice.headers

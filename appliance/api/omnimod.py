@@ -13,8 +13,10 @@ from appliance.api.documents import Answer, Entry, operation
 from appliance.api.door import door
 from appliance.api.front import request_id
 from appliance.database import Connection
+from appliance.moderations.routing import RULED
 from appliance.moderations.verdict import Verdict
 from appliance.text.analysis import Result
+from appliance.text.language import NAMELESS, UNKNOWN
 
 AnyRequest = Request[Caller, Any, Any]
 
@@ -109,7 +111,8 @@ ALIAS = Entry(
     description=(
         "OmniMod's moderations, without the doubt about whose request it is: the base URL is "
         "`http://HOST:8000/omnimod`. Members that it does not know are passed over. `scores` has every analyzer that "
-        "is on; `analyzer_results` those that are flagged or whose severity is above none."
+        "is on; `analyzer_results` those that are flagged or whose severity is above none. `language.detected` is "
+        "`en`, `es`, `fr`, `de`, `mixed`, or `unknown`, which any other language is here; the list of events names it."
     ),
     answer=Answer(200, Body, "The decision.", {"allowed": EXAMPLE}),
     scope=("moderations:create", "moderate:prompt"),
@@ -174,12 +177,18 @@ def body(made: Verdict) -> Body:
         provider_status=made.provider_status,
         degraded_reason=made.degraded_reason,
         routing=RoutingBody(made.mode, made.reason),
-        language=LanguageBody(made.analysis.language.code, round(made.analysis.language.confidence, 4)),
+        language=LanguageBody(_detected(made.analysis.language.code), round(made.analysis.language.confidence, 4)),
         provider_usage=UsageBody(made.text_llm_credits),
         processing_time_ms=round(made.processing_ms, 1),
         created_at=clock.rfc3339(made.created_at),
         cache=CacheBody("hit" if made.is_cached else "miss", made.content_hash),
     )
+
+
+def _detected(code: str) -> str:
+    """The seed's words are six. A text of another language is `unknown` here, its routing says `unsupported_language`,
+    and the list of events names it."""
+    return code if code in RULED or code in NAMELESS else UNKNOWN
 
 
 def _shown(made: Verdict) -> dict[str, Result]:
