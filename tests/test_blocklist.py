@@ -459,3 +459,9 @@ def test_an_import_is_whole_or_not_at_all(house: House) -> None:
     with pytest.raises(InvalidRequest, match="line 2"):
         customhouse(house, "import", "-", stdin=f"drill\n{'x' * 300}\n")
     assert [one["keyword"] for one in customhouse(house, "list")] == ["hammer", "saw"]
+
+
+def test_an_import_says_why_in_the_audit_log(house: House) -> None:
+    customhouse(house, "import", "-", "--reason", "ticket 12", stdin="hammer\n")
+    (row,) = house.db.reader().execute("SELECT reason FROM audit WHERE action = 'blocklist.import'").fetchall()
+    assert row["reason"] == "ticket 12"

@@ -156,8 +156,11 @@ def category(term: str, about: str, org: str | None, reason: str | None, as_json
 @_ORG
 @_MATCH
 @_CATEGORY
+@_REASON
 @_JSON
-def import_(file: IO[bytes], org: str | None, match: str, category: str | None, as_json: bool) -> None:
+def import_(
+    file: IO[bytes], org: str | None, match: str, category: str | None, reason: str | None, as_json: bool
+) -> None:
     """Add the terms of FILE, one a line, or - for standard input. Lines with # are remarks. All of them or none."""
     try:
         lines = file.read().decode("utf-8-sig").splitlines()
@@ -167,7 +170,7 @@ def import_(file: IO[bytes], org: str | None, match: str, category: str | None, 
         org_id = _org_id(house, org)
         done = house.db.write(
             lambda conn: keywords.import_lines(
-                conn, lines, org_id=org_id, match=match, category=category, actor=audit.operator()
+                conn, lines, org_id=org_id, match=match, category=category, actor=audit.operator(), reason=reason
             )
         )
     if as_json:

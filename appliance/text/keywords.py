@@ -65,6 +65,7 @@ def import_lines(
     actor: str,
     match: str = "word",
     category: str | None = None,
+    reason: str | None = None,
 ) -> Imported:
     """One term a line; empty lines and those that begin with # are passed over. All or nothing: raises InvalidRequest
     that names the line, and then nothing is kept."""
@@ -83,7 +84,9 @@ def import_lines(
             present += 1
     if made is not None:
         _bound(conn, made)
-    audit.record(conn, actor, "blocklist.import", org_id or "", org_id=org_id, added=added, present=present)
+    audit.record(
+        conn, actor, "blocklist.import", org_id or "", org_id=org_id, reason=reason, added=added, present=present
+    )
     return Imported(added, present)
 
 
