@@ -107,3 +107,16 @@ def test_lines_that_are_not_labelled_are_refused(tmp_path: Path) -> None:
         spamtrain.read(tmp_path, tmp_path / "lines")
     with pytest.raises(Misconfigured, match="no folders"):
         spamtrain.read(tmp_path / "spam-1", tmp_path / "lines")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "The ferry leaves at seven and comes back before it gets dark",
+        "FREE TICKETS ONCE, don't l’été _x_y_ ½ Ⅷ ÀÉSS ß² 日本\na-b.c 'quoted' ٭",
+        "WORD " * 300,
+    ],
+)
+def test_a_text_of_words_alone_is_read_as_the_same_words_among_signs(said: str) -> None:
+    assert set(spam.features(said)) <= set(spam.features(said + " !"))
+    assert set(spam.features(said)) <= set(spam.features("! " + said))
