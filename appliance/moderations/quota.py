@@ -1,5 +1,6 @@
 """How many synchronous requests an organisation has in a month, in UTC, and how many of them are used."""
 
+import functools
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +10,8 @@ from appliance import clock
 from appliance.database import Connection
 from appliance.errors import NotFound, QuotaExceeded
 from appliance.moderations.verdict import Verdict
+
+_DAY_MS = 86_400_000
 
 
 class Quota(msgspec.Struct, frozen=True):
@@ -88,5 +91,10 @@ def day(ms: int) -> str:
 
 def month(ms: int) -> tuple[datetime, datetime]:
     """The first moment of the month that this lies in, and of the one after it."""
-    first = datetime.fromtimestamp(ms / 1000, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return _month_of(ms // _DAY_MS)
+
+
+@functools.lru_cache(maxsize=64)  # asked twice a decision
+def _month_of(days: int) -> tuple[datetime, datetime]:
+    first = datetime.fromtimestamp(days * _DAY_MS / 1000, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     return first, (first + timedelta(days=32)).replace(day=1)
