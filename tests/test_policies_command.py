@@ -140,6 +140,9 @@ def test_what_makes_no_sense_is_refused_with_a_sentence(cli: Cli) -> None:
         assert message in refused.message
     empty = cli.refused("policies", "version", "community-default", "--org", "A", "--reason", " ")
     assert "--reason is empty" in empty.message
+    for replaces in ((), ("--replace",)):
+        nothing = cli.refused("policies", "version", "community-default", *replaces, *WHY)
+        assert nothing.message == "Nothing is said of the version: name members with --set or --file"
     assert cli.audit() == []
 
 

@@ -146,11 +146,13 @@ def rename(policy: str, is_default: bool, name: str | None, org: str, reason: st
 @_JSON
 def version(policy: str, org: str, reason: str, as_json: bool, **how: Any) -> None:
     """Make the next version of POLICY, in force at once. Look at `preview` first."""
-    given = _given(**how)
+    given, by = _given(**how), _by(reason)
+    if not given:  # with --replace it would be a policy in force that looks at nothing
+        raise InvalidRequest("Nothing is said of the version: name members with --set or --file")
     _write(
         org,
         lambda conn, org_id, _: change.add(
-            conn, rows.find(conn, org_id, policy), given, ANALYZERS, _by(reason), is_whole=how["replace"]
+            conn, rows.find(conn, org_id, policy), given, ANALYZERS, by, is_whole=how["replace"]
         ),
         as_json,
     )
