@@ -18,7 +18,8 @@ import msgspec
 from appliance import audit
 from appliance.accounts import keys, organisations
 from appliance.accounts.organisations import Changes
-from appliance.bench import rig
+from appliance.bench import callers, rig
+from appliance.bench.callers import Load
 from appliance.database import Connection
 from appliance.errors import CustomhouseError
 from appliance.house import House
@@ -89,8 +90,9 @@ def _together(served: _Served) -> dict[str, float]:
     empty: list[float] = []
     moderated: list[float] = []
     for turn in range(_ROUNDS):
-        nothing = _rate(served, lambda _: _request(b"GET /health/live", b"", b""))
-        texts = _rate(served, lambda name, turn=turn: _moderation(served, f"{turn} {name}"))
+        nothing = callers.rate(Load(served.port, _request(b"GET /health/live", b"", b""), _CLIENTS, _ROUND_S))
+        text = _moderation(served, callers.NUMBER.decode())
+        texts = callers.rate(Load(served.port, text, _CLIENTS, _ROUND_S, turn * 1_000_000))
         if turn:  # the first is for warming up
             empty.append(nothing)
             moderated.append(texts)
@@ -128,21 +130,6 @@ def _judged(served: _Served) -> dict[str, float]:
         "callers": _CLIENTS,
         "ratio": round(together / alone, 2),
     }
-
-
-def _rate(served: _Served, request: Callable[[str], bytes]) -> float:
-    """Requests a second that all clients together get answered."""
-    until = time.perf_counter() + _ROUND_S
-    counts = [0] * _CLIENTS
-
-    def client(number: int) -> None:
-        with _client(served) as ask:
-            while time.perf_counter() < until:
-                ask(request(f"{number} {counts[number]}"))
-                counts[number] += 1
-
-    took_s = rig.in_parallel(_CLIENTS, client)
-    return sum(counts) / took_s
 
 
 # --- a client that costs little beside the server it measures --------------------------------------------------------
