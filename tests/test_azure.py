@@ -321,7 +321,9 @@ def test_another_organisation_sees_none_of_it(
 def test_limits_and_names_are_azures(served: WithModels, lists: BlocklistClient) -> None:
     put(lists, "limits")
     many = {"blocklistItems": [{"text": f"t{number}"} for number in range(101)]}
-    for body in (many, {"blocklistItems": []}, {"blocklistItems": [{"text": "a" * 129}]}, {"blocklistItems": [{}]}, {}):
+    unseen = {"blocklistItems": [{"text": "\u200b\u202e"}]}  # nothing would ever be found by it
+    long = {"blocklistItems": [{"text": "a" * 129}]}
+    for body in (many, {"blocklistItems": []}, long, unseen, {"blocklistItems": [{}]}, {}):
         status, code, _ = refused(lambda body=body: lists.add_or_update_blocklist_items("limits", body))
         assert (status, code) == (400, "InvalidRequestBody")
     for name in ("a" * 65, "no spaces"):

@@ -9,7 +9,7 @@ from litestar import Request
 
 from appliance.api.shapes import Field
 from appliance.errors import SurfaceRefusal
-from appliance.text import named_lists
+from appliance.text import named_lists, normalize
 from appliance.text.named_lists import Item
 
 VERSIONS = ("2023-10-01", "2024-09-01")
@@ -150,8 +150,9 @@ def wrong(message: str, target: str) -> SurfaceRefusal:
 def _item(value: Any, item_id: str) -> Item:
     given = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
     said = given.get("text")
-    if not isinstance(said, str) or not 1 <= len(said) <= named_lists.LONGEST or not said.strip():
-        raise wrong(f"The text of an item has 1 to {named_lists.LONGEST} characters.", "blocklistItems.text")
+    if not isinstance(said, str) or not 1 <= len(said) <= named_lists.LONGEST or not normalize.spellings(said):
+        issue = f"has 1 to {named_lists.LONGEST} characters, some of which can be seen."
+        raise wrong(f"The text of an item {issue}", "blocklistItems.text")
     if given.get("isRegex"):
         raise wrong("Regular expressions are not taken on these lists; add them to the keywords.", "isRegex")
     return Item(item_id, said, description(given))
