@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from appliance.errors import Unavailable
@@ -102,4 +103,13 @@ def test_a_text_without_an_answer_is_said_to_be_without_one(tmp_path: Path) -> N
     )
     with pytest.raises(Unavailable, match="not installed"):
         asyncio.run(begun)
+    readers.close()
+
+
+def test_a_models_folder_of_the_operators_own_need_not_describe_the_heads(settings: Settings, tmp_path: Path) -> None:
+    # 2026-11-21: the API did not start
+    bare = msgspec.structs.replace(settings, models_dir=tmp_path)
+    readers = Readers(bare)
+    assert heads.Heads(bare, readers).installed == set()
+    assert heads.levels_of(tmp_path, heads.ENGLISH) == {}
     readers.close()

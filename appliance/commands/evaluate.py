@@ -127,8 +127,7 @@ class _Heads:
 
     def __init__(self, loaded: Settings) -> None:
         self._settings = loaded
-        self._manifests = {name: manifest.read(loaded.models_dir / name) for name in heads.MODELS}
-        self._levels = {name: heads.levels(known) for name, known in self._manifests.items()}
+        self._levels = {name: heads.levels_of(loaded.models_dir, name) for name in heads.MODELS}
         self._installed = heads.installed(loaded)
         self._open: dict[str, OpenModel] = {}
         if not self._installed:
@@ -146,7 +145,7 @@ class _Heads:
                 by_model.setdefault(heads.asked(language, self._installed), []).append(place)
         for name, places in by_model.items():
             if name not in self._open:
-                self._open[name] = runtime.open_model(self._settings, self._manifests[name])
+                self._open[name] = runtime.open_model(self._settings, manifest.read(self._settings.models_dir / name))
             model = self._open[name]
             for begin in range(0, len(places), model.max_batch):
                 some = places[begin : begin + model.max_batch]

@@ -25,6 +25,7 @@ from appliance.text.normalize import undisguised
 ENGLISH = "text-heads"
 MULTILINGUAL = "text-heads-multilingual"
 MODELS = (ENGLISH, MULTILINGUAL)
+_MANIFEST = "manifest.toml"
 
 MEASURED = ("en", "es", "fr", "de")
 """Languages with published figures. Elsewhere the multilingual heads answer by what they carry over from these, and
@@ -60,7 +61,7 @@ class Heads:
     def __init__(self, settings: Settings, readers: Readers) -> None:
         self._readers = readers
         self._settings = settings
-        self._levels = {name: levels(manifest.read(settings.models_dir / name)) for name in MODELS}
+        self._levels = {name: levels_of(settings.models_dir, name) for name in MODELS}
 
     @property
     def installed(self) -> set[str]:
@@ -94,8 +95,12 @@ class Heads:
 
 
 def installed(settings: Settings) -> set[str]:
-    """Which of MODELS are fetched."""
-    return {name for name in MODELS if (settings.weights_dir / name / "heads.json").is_file()}
+    """Which of MODELS are there: described and fetched."""
+    return {
+        name
+        for name in MODELS
+        if (settings.weights_dir / name / "heads.json").is_file() and (settings.models_dir / name / _MANIFEST).is_file()
+    }
 
 
 def scored(
@@ -115,14 +120,15 @@ def rescaled(models_dir: Path, model: str, answer: Answer) -> Answer:
     read."""
     if model == ENGLISH or answer.problem is not None:
         return answer
-    own, to = _levels(models_dir, model), _levels(models_dir, ENGLISH)
+    own, to = levels_of(models_dir, model), levels_of(models_dir, ENGLISH)
     results = scored(answer.scores, own, to)
     return msgspec.structs.replace(answer, scores={**answer.scores, **{name: results[name].score for name in results}})
 
 
 @cache
-def _levels(models_dir: Path, model: str) -> dict[str, list[float]]:
-    return levels(manifest.read(models_dir / model))
+def levels_of(models_dir: Path, model: str) -> dict[str, list[float]]:
+    """None of a model that an operator's own models_dir does not describe: it is not installed."""
+    return levels(manifest.read(models_dir / model)) if (models_dir / model / _MANIFEST).is_file() else {}
 
 
 def levels(known: manifest.Manifest) -> dict[str, list[float]]:
