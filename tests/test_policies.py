@@ -204,6 +204,8 @@ def test_a_body_that_makes_no_sense_is_refused_by_its_member(
         ("/policies/community-default/versions", {"threshold": 1}, "threshold is not known here"),
         ("/policies/community-default/activate", {}, "version is required"),
         ("/policies/community-default/activate", {"version": "1"}, "version must be a whole number"),
+        ("/policies/community-default/activate", {"version": 10**30}, "version must be a whole number"),
+        ("/policies/community-default/activate", {"version": 1e300}, "version must be a whole number"),
     ],
 )
 def test_a_request_that_makes_no_sense_is_refused(desk: OrgDesk, path: str, body: dict[str, Any], message: str) -> None:

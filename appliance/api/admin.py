@@ -32,6 +32,7 @@ NOTHING = "There is nothing at this path; see /schema for what there is"
 # the router passes over slashes that are doubled
 _OURS = re.compile("|".join("/+".join(root.split("/")) + "/" for root in (ROOT, ORGS)))
 _REASON_LENGTH = 1000
+_LARGEST = 2**63 - 1  # that SQLite holds
 
 
 class Operator(msgspec.Struct, frozen=True):
@@ -162,8 +163,8 @@ def whole(members: dict[str, Any], name: str) -> int | None:
     """A whole number, or None for null; 60.0 is one, as JSON has a single kind of number. Raises InvalidRequest."""
     value = members[name]
     if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        value = int(value)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or abs(value) > _LARGEST):
         raise refused(name, "must be a whole number or null")
     return value
 
