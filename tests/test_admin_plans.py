@@ -70,7 +70,9 @@ def test_a_plan_that_somebody_is_on_stays(desk: Desk) -> None:
     assert "on the plan 'volume': 1" in desk.refused("delete", "/plans/volume?reason=old", status=409)
     desk.done("put", client, {"plan": "standard", "reason": "down"})
     desk.done("delete", "/plans/volume?reason=old", status=204)
-    assert "there are: developer, flex, free, growth, launch, standard" in desk.refused("get", "/plans/volume", status=404)
+    assert "there are: developer, flex, free, growth, launch, standard" in desk.refused(
+        "get", "/plans/volume", status=404
+    )
     assert "not removed" in desk.refused("delete", "/plans/standard?reason=old", status=409)
     assert desk.lines(action="plan.removed")[0].reason == "old"
 

@@ -28,7 +28,7 @@ JUDGE = "semantic"
 ANALYZERS = (*RULES, *HEADS, JUDGE)
 """Every analyzer. The order is that of stored scores: new ones are added at the end only."""
 STEPS = tuple(name for name in (*RULES, *HEADS) if name != "blocklist")
-"""What an organisation may switch on in the prompt pipeline, which begins with the blocklist and ends with the judge."""
+"""What an organisation may switch on in the prompt pipeline: it begins with the blocklist and ends with the judge."""
 
 SEVERITIES = ("none", "low", "medium", "high", "critical")
 
