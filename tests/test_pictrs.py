@@ -62,6 +62,8 @@ def test_a_photograph_is_kept_and_its_job_says_where_it_came_from(models_served:
     assert (job["origin"], job["org_id"]) == ("pictrs", lemmy.org_id)
     assert upload(models_served, lemmy.key, drawn(".png"), "image/png").status_code == 200
     assert upload(models_served, lemmy.key, drawn(".webp"), "image/webp").status_code == 200
+    used = conn.execute("SELECT requests, allowed, blocked FROM moderation_use WHERE org_id = ?", (lemmy.org_id,))
+    assert tuple(used.fetchone()) == (3, 3, 0)
 
 
 @pytest.mark.weights

@@ -102,7 +102,7 @@ ANALYZE_IMAGE = Entry(
     scope=("moderations:create", "moderate:image"),
     credentials=CREDENTIALS,
     dialect="azure",
-    errors=("INVALID_REQUEST", "PAYMENT_REQUIRED", "UNSUPPORTED_MEDIA"),
+    errors=("INVALID_REQUEST", "QUOTA_EXCEEDED", "PAYMENT_REQUIRED", "UNSUPPORTED_MEDIA"),
     query=(API_VERSION,),
     fields=(
         Field("image", "`content` in base64, or `blobUrl`.", is_required=True, shape=dict[str, str]),

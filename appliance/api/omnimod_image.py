@@ -94,7 +94,7 @@ async def _moderate(request: AnyRequest) -> Response[Body]:
             raise InvalidRequest(said, details=[{"field": "body", "issue": "is a form"}])
         try:
             screened = await pictures.screen(
-                request, "omnimod", field="body", content=content, deadline_s=pictures.DEADLINE_S
+                request, "omnimod", field="body", content=content, deadline_s=pictures.DEADLINE_S, has_event=True
             )
         except UnsupportedMedia as error:  # A.3: unsupported pictures are a 400 here
             raise InvalidRequest(error.message, details=[{"field": "body", "issue": "is no picture"}]) from error

@@ -36,7 +36,7 @@ VALIDATE = Entry(
     also=(Answer(406, Decided, "Refuse it.", {"refuse": {"job_id": _JOB, "categories": {"nsfw": True}}}),),
     scope=("moderations:create", "moderate:image"),
     credentials=("path:token",),
-    errors=("INVALID_REQUEST", "PAYMENT_REQUIRED", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA"),
+    errors=("INVALID_REQUEST", "QUOTA_EXCEEDED", "PAYMENT_REQUIRED", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA"),
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from litestar import Request
 
+from appliance import clock
 from appliance.accounts.keys import Caller
 from appliance.api import submission
 from appliance.api.door import door
@@ -18,6 +19,7 @@ from appliance.errors import InvalidRequest, PayloadTooLarge, Unavailable
 from appliance.jobs import rows
 from appliance.jobs.job import JobKind, Score, Status, Submission
 from appliance.jobs.submit import submit
+from appliance.moderations import quota
 
 DEADLINE_S = 20.0
 _MB = 1_000_000
@@ -47,13 +49,17 @@ async def screen(
     content: bytes | None = None,
     url: str | None = None,
     deadline_s: float = DEADLINE_S,
+    has_event: bool = False,
 ) -> Screened:
     """Of these bytes, or of what an http(s) or data: address gives. Raises what a submission raises (UnsupportedMedia,
     PayloadTooLarge, InvalidRequest, PaymentRequired), InvalidRequest for a picture that cannot be fetched or decoded,
-    and Unavailable when a check failed or the deadline passed."""
+    QuotaExceeded, and Unavailable when a check failed or the deadline passed. It counts against the month's quota, once
+    it is screened; with `has_event` the caller's event does that."""
     there = door(request)
+    org_id = request.user.org_id
+    quota.check(there.house.db.reader(), org_id)
     submission.check_disk(there)
-    submission.check_balance(there, request.user.org_id)
+    submission.check_balance(there, org_id)
     if url is not None and url.startswith("data:"):
         content, url = _unpacked(field, url), None
     upload = None
@@ -76,7 +82,13 @@ async def screen(
         await asyncio.wait_for(_ended(request, job_id), deadline_s)
     except TimeoutError:
         raise Unavailable(f"The picture was not screened within {deadline_s:g} s; try again", retry_after_s=5) from None
-    return _read(request, field, job_id)
+    found = _read(request, field, job_id)
+    if not has_event:
+        now = clock.now_ms()
+        await there.house.db.write_async(
+            lambda conn: quota.spend_picture(conn, org_id, is_prohibited=found.is_prohibited, now=now)
+        )
+    return found
 
 
 async def _submitted(request: Request[Caller, Any, Any], origin: str, url: str | None, upload: Upload | None) -> str:

@@ -42,7 +42,7 @@ SCORE = Entry(
     ),
     scope=("moderations:create", "moderate:image"),
     credentials=("path:token",),
-    errors=("PAYMENT_REQUIRED", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA"),
+    errors=("QUOTA_EXCEEDED", "PAYMENT_REQUIRED", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA"),
     query=(Field("url", "The picture's http(s) address.", is_required=True, format="uri", longest=_LONGEST),),
 )
 

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -62,14 +63,8 @@ def spend(conn: Connection, org_id: str, made: Sequence[Verdict]) -> None:
     if not made:
         return
     check(conn, org_id, len(made), made[-1].created_at)
-    conn.executemany(
-        """
-        INSERT INTO moderation_use (org_id, day, requests, allowed, flagged, blocked, cache_hits, text_llm_credits)
-        VALUES (:org, :day, 1, :allowed, :flagged, :blocked, :cached, :credits)
-        ON CONFLICT DO UPDATE SET requests = requests + 1, allowed = allowed + :allowed, flagged = flagged + :flagged,
-            blocked = blocked + :blocked, cache_hits = cache_hits + :cached,
-            text_llm_credits = text_llm_credits + :credits
-        """,
+    _count(
+        conn,
         [
             {
                 "org": org_id,
@@ -82,6 +77,26 @@ def spend(conn: Connection, org_id: str, made: Sequence[Verdict]) -> None:
             }
             for one in made
         ],
+    )
+
+
+def spend_picture(conn: Connection, org_id: str, *, is_prohibited: bool, now: int) -> None:
+    """Count one picture of a surface that leaves no event. Raises QuotaExceeded."""
+    check(conn, org_id, 1, now)
+    decided = {"allowed": int(not is_prohibited), "flagged": 0, "blocked": int(is_prohibited)}
+    _count(conn, [{"org": org_id, "day": day(now), **decided, "cached": 0, "credits": 0}])
+
+
+def _count(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    conn.executemany(
+        """
+        INSERT INTO moderation_use (org_id, day, requests, allowed, flagged, blocked, cache_hits, text_llm_credits)
+        VALUES (:org, :day, 1, :allowed, :flagged, :blocked, :cached, :credits)
+        ON CONFLICT DO UPDATE SET requests = requests + 1, allowed = allowed + :allowed, flagged = flagged + :flagged,
+            blocked = blocked + :blocked, cache_hits = cache_hits + :cached,
+            text_llm_credits = text_llm_credits + :credits
+        """,
+        rows,
     )
 
 
