@@ -31,7 +31,7 @@ class Moderated(msgspec.Struct, frozen=True):
 QUERY = (
     Field("policy", "A policy's slug or id; else the default one decides."),
     Field("block_at", "The least of its actions that counts as flagged.", choices=enforced.CUTS, default="block"),
-    Field("reply", "What Dify says in place of what was flagged.", default=REPLY, shortest=1, longest=500),
+    Field("reply", "What Dify says in place of what was flagged.", default=REPLY, longest=500),
 )
 EXTENSION = Entry(
     id="dify_extension",

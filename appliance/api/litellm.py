@@ -5,7 +5,7 @@ A verdict that cannot be had is an error, and LiteLLM then stops the request, un
 
 import base64
 import binascii
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from litestar import Request, Response, post
@@ -20,6 +20,7 @@ from appliance.errors import InvalidRequest
 AnyRequest = Request[Caller, Any, Any]
 
 PICTURES = 8
+_Image = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Guarded(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -51,9 +52,9 @@ GUARD = Entry(
     credentials=("header:x-api-key", "bearer"),
     errors=("INVALID_REQUEST", "POLICY_NOT_FOUND", "QUOTA_EXCEEDED", "PAYMENT_REQUIRED"),
     fields=(
-        Field("input_type", "Whether it was asked or answered.", choices=("request", "response")),
+        Field("input_type", "Whether it was asked (request) or answered (response): both are screened alike."),
         Field("texts", "Of the messages.", shape=list[str] | None),
-        Field("images", "Addresses, data: URLs or base64.", shape=list[str] | None),
+        Field("images", "Addresses, data: URLs or base64.", shape=list[_Image] | None),
         Field("structured_messages", "The messages, as for a chat completion.", shape=list[dict[str, Any]] | None),
         Field("tool_calls", "What the model calls.", shape=list[dict[str, Any]] | None),
         Field("additional_provider_specific_params", "`policy`, `block_at`.", shape=dict[str, Any] | None),
@@ -74,7 +75,8 @@ async def litellm_guardrail(request: AnyRequest) -> Response[Guarded]:
         if images:
             auth.check_scope(request.user, ("moderations:create", "moderate:image"))
         texts = _strings(given, "texts")
-        texts += [one for name in _MORE for one in enforced.strings(given.get(name), passing_over=_NOT_SAID)]
+        for name in _MORE:
+            texts += enforced.strings(_objects(given, name), passing_over=_NOT_SAID)
         stopped = enforced.stopping(await enforced.screen(request, "litellm", texts, cut), cut)
         if stopped:
             return Response(Guarded("BLOCKED", enforced.reason(stopped)))
@@ -105,7 +107,18 @@ def _strings(given: dict[str, Any], name: str) -> list[str]:
     return cast("list[str]", value)
 
 
+def _objects(given: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    value = given.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in cast("list[Any]", value)):
+        raise _wrong(name, "must be a list of objects")
+    return cast("list[dict[str, Any]]", value)
+
+
 async def _look(request: AnyRequest, image: str) -> Screened:
+    if not image:
+        raise _wrong("images", "holds an empty string")
     if image.startswith(("http://", "https://", "data:")):
         return await pictures.screen(request, "litellm", field="images", url=image)
     try:

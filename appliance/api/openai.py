@@ -98,7 +98,7 @@ FIELDS = (
         is_required=True,
         shape=str | Annotated[list[str | Part], msgspec.Meta(min_length=1, max_length=TEXTS)],
     ),
-    Field("model", f"Echoed. `{OWN}SLUG` names a policy.", example=MODEL),
+    Field("model", f"Echoed. `{OWN}SLUG` names a policy.", is_nullable=True, example=MODEL),
 )
 
 REQUEST: dict[str, Any] = {"model": MODEL, "input": "Good morning, everybody!"}
