@@ -158,6 +158,7 @@ def test_a_text_that_comes_twice_is_decided_once(models_served: WithModels) -> N
         ({"images": ["?"]}, "images"),
         ({"images": ["AAAA"] * 9}, "images"),
         ({"images": [""]}, "images"),
+        ({"input_type": {}}, "input_type"),
         ({"tool_calls": [None]}, "tool_calls"),
         ({"structured_messages": {"content": "x"}}, "structured_messages"),
         ({"additional_provider_specific_params": []}, "additional_provider_specific_params"),

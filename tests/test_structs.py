@@ -37,8 +37,8 @@ for _ in range(200):
 
 
 def test_structs_that_are_prepared_can_be_read_into_by_many_threads_at_once() -> None:
-    done = subprocess.run([sys.executable, "-c", RACE, "prepared"], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run([sys.executable, "-c", RACE, "prepared"], capture_output=True, text=True, timeout=240)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_library_still_needs_that() -> None:

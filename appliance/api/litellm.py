@@ -67,6 +67,8 @@ GUARD = Entry(
 @post("/beta/litellm_basic_guardrail_api", status_code=200, **operation(GUARD))
 async def litellm_guardrail(request: AnyRequest) -> Response[Guarded]:
     async with form.wide_json_object(request, openai.BODY_BYTES, door(request).bodies) as given:
+        if not isinstance(given.get("input_type", "request"), str):
+            raise _wrong("input_type", "must be a string")
         chosen = enforced.members(given, "additional_provider_specific_params")
         cut = enforced.cut(chosen.get("policy"), chosen.get("block_at"))
         images = _strings(given, "images")
