@@ -37,6 +37,7 @@ COMMANDS = {
     "audit": ("appliance.commands.audit:audit", "Who changed what, and why."),
     "train": ("appliance.commands.train:train", "Train and judge the text heads and the spam model."),
     "evaluate": ("appliance.commands.evaluate:evaluate", "What a policy is worth on your own labelled texts."),
+    "tui": ("tui.command:tui", "Administer this box from the terminal."),
     "config": ("appliance.commands.config:config", "Check and show the settings."),
     "bench": ("appliance.commands.bench:bench", "Measure this machine."),
     "version": ("appliance.commands.processes:version", "Versions of Customhouse and what it stands on."),

@@ -1,0 +1,130 @@
+"""What every screen is: a line on top, places on the left where there is room, the body, keys at the bottom.
+
+A screen renders and asks. `ask` puts a question to the backend in a thread; `do` has something done there, says how it
+went and loads again. Neither ever freezes the keys, and neither loses an error.
+"""
+
+# pyright: reportUnknownMemberType=false
+# Textual types `app` as an App of nobody knows what.
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import ClassVar, Protocol, TypeVar, cast
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from tui import places
+from tui.backend.desk import Desk, Refused
+from tui.widgets.rows import Rows
+
+T = TypeVar("T")
+
+WIDE = 120
+"""Columns from which the places stand on the left."""
+
+
+class _Desked(Protocol):
+    """The application, as far as a screen knows it."""
+
+    desk: Desk
+
+
+class Place(Screen[None]):
+    """One of tui/places.py. Subclasses say NAME, `body` and `load`."""
+
+    NAME: ClassVar[str] = ""
+    EVERY_S: ClassVar[float | None] = None
+    """Loads again so often while it is seen; None = only when asked to."""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+r,f5", "reload", "Reload", show=False, id="place.reload", tooltip="Ask for everything anew"),
+    ]
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="top")
+        with Horizontal(id="middle"):
+            yield Static(id="rail")
+            with Vertical(id="body"):
+                yield from self.body()
+        yield Footer(compact=True, show_command_palette=False)
+
+    def body(self) -> ComposeResult:
+        """The widgets of this screen."""
+        raise NotImplementedError
+
+    async def load(self) -> None:
+        """Ask what is shown, and show it. Called on arrival, on F5, every EVERY_S and after each `do`."""
+
+    @property
+    def desk(self) -> Desk:
+        return cast("_Desked", self.app).desk
+
+    def on_mount(self) -> None:
+        if self.EVERY_S is not None:
+            self.set_interval(self.EVERY_S, self._load_if_seen)
+
+    def on_screen_resume(self) -> None:
+        self._say_where()
+        self.action_reload()
+
+    def on_resize(self) -> None:
+        self._say_where()
+
+    def _say_where(self) -> None:
+        here = places.BY_NAME[self.NAME]
+        top = Text.assemble((" Customhouse ", "bold reverse"), f"  {here.title}")
+        if not self.desk.access.may_change:
+            top.append("   read only", style="bold yellow")
+        self.query_one("#top", Static).update(top)
+        rail = self.query_one("#rail", Static)
+        rail.display = self.app.size.width >= WIDE
+        lines = Text()
+        for one in places.PLACES:
+            style = "reverse" if one.name == self.NAME else ""
+            lines.append(f" {one.key}  {one.title:<18}\n", style=style)
+        rail.update(lines)
+
+    def _load_if_seen(self) -> None:
+        if self.is_current:
+            self.action_reload()
+
+    def action_reload(self) -> None:
+        self.run_worker(self._load(), group="load", exclusive=True)
+
+    async def _load(self) -> None:
+        try:
+            await self.load()
+        except Exception as error:  # the TUI's worker: a notice, and the traceback in the log
+            self.trouble(error)
+
+    async def ask(self, question: Callable[[], T]) -> T:
+        """What the backend answers, asked in a thread. Raises what it raises: `load` may let it."""
+        return await asyncio.to_thread(question)
+
+    async def do(self, deed: Callable[[], T], done: str | Callable[[T], str]) -> T | None:
+        """Have it done in a thread; say so, and load again. None when it was refused, which is said too."""
+        try:
+            result = await asyncio.to_thread(deed)
+        except Exception as error:  # as in _load
+            self.trouble(error)
+            return None
+        self.notify(done if isinstance(done, str) else done(result), markup=False)
+        self.action_reload()
+        return result
+
+    def trouble(self, error: Exception) -> None:
+        """Say what went wrong."""
+        if isinstance(error, Refused):
+            self.notify(error.message, title="Not done", severity="error", timeout=10, markup=False)
+            return
+        logging.getLogger(__name__).exception("screen failed", exc_info=error, extra={"screen": self.NAME})
+        sentence = f"{type(error).__name__}: {error}"
+        self.notify(sentence, title="Something went wrong", severity="error", timeout=10, markup=False)
+
+    def on_rows_broken(self, message: Rows.Broken) -> None:
+        self.trouble(message.error)

@@ -1,0 +1,1 @@
+"""One file a screen, named in tui/places.py; each ends in `SCREEN = itsClass`."""
