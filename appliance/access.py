@@ -1,0 +1,1 @@
+"""Who may administer: the Unix group decides."""
