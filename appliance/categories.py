@@ -31,6 +31,11 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def labels(self) -> list[str]:
         return [self.label] if isinstance(self.label, str) else self.label
 
+    @property
+    def name(self) -> str:
+        """Among the category's sources."""
+        return f"{self.model}:{'+'.join(self.labels)}"
+
 
 class Category(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     label: str

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import categories, database, prompts
+from appliance import categories, database, prompts, thresholds
 from appliance.categories import Category
 from appliance.database import Database
 from appliance.errors import Misconfigured
@@ -32,7 +32,7 @@ class House:
 
     @property
     def categories(self) -> dict[str, Category]:
-        """As config/categories.toml says now, with the administrator's questions in their place."""
+        """As config/categories.toml says now, with the administrator's questions and thresholds in their place."""
         return self.categories_at(prompts.now(self.db.reader()))
 
     @property
@@ -41,8 +41,9 @@ class House:
         return self._categories.current()
 
     def categories_at(self, versions: Mapping[str, int]) -> dict[str, Category]:
-        """With the questions of these versions, by category: what a job was submitted under is what it is asked."""
-        shipped = self._categories.current()
+        """With the questions of these versions, by category: what a job was submitted under is what it is asked.
+        Thresholds are those of now."""
+        shipped = thresholds.over(self._categories.current(), thresholds.now(self.db.reader()))
         asked = {
             slug: msgspec.structs.replace(shipped[slug], question=self._question(slug, version), version=version)
             for slug, version in versions.items()

@@ -121,3 +121,8 @@ def m018_surfaces(db: sqlite_utils.Database) -> None:
 @migrations()
 def m019_evaluations(db: sqlite_utils.Database) -> None:
     _run(db, "019_evaluations.sql")
+
+
+@migrations()
+def m020_thresholds(db: sqlite_utils.Database) -> None:
+    _run(db, "020_thresholds.sql")
