@@ -7,7 +7,7 @@ import signal
 import threading
 from functools import partial
 
-from appliance import notify, structs
+from appliance import heartbeat, notify, structs
 from appliance.billing import reconcile
 from appliance.billing.sync import SOON_S
 from appliance.errors import Misconfigured
@@ -97,18 +97,23 @@ def _run(hands: Hands, settings: Settings, stop: threading.Event) -> None:
     )
     payments = Payments(house)
     rounds = (
-        (settings.worker.sweep_s, sweep.once),
-        (settings.worker.lease_s / 3, runner.beat),
-        (_MEDIA_SWEEP_S, sweep.media),
-        (SOON_S, payments.sync),
-        (EVERY_S, payments.charge),
-        (reconcile.LOOK_S, reconcile.Nightly(house).once),
-        (settings.retention.every_s, partial(retention.run, house, stop.wait)),
+        ("sweep", settings.worker.sweep_s, sweep.once),
+        ("leases", settings.worker.lease_s / 3, runner.beat),
+        ("media", _MEDIA_SWEEP_S, sweep.media),
+        ("stripe", SOON_S, payments.sync),
+        ("cards", EVERY_S, payments.charge),
+        ("ledger", reconcile.LOOK_S, reconcile.Nightly(house).once),
+        ("retention", settings.retention.every_s, partial(retention.run, house, stop.wait)),
     )
-    for seconds, act in rounds:
-        threading.Thread(target=every, args=(seconds, act, stop.wait), daemon=True).start()
+    heart = heartbeat.Heart(settings.run_dir, settings.worker.threads)
+    for name, seconds, act in rounds:
+        timed = heart.timed(name, seconds, act)
+        threading.Thread(target=every, args=(seconds, timed, stop.wait), daemon=True).start()
+    heart.beat()
+    threading.Thread(target=every, args=(heartbeat.EVERY_S, heart.beat, stop.wait), daemon=True).start()
     log.info("worker ready", extra={"threads": settings.worker.threads, "pid": os.getpid()})
     notify.ready()
     stop.wait()
     log.info("worker stops; it finishes what is in hand")
     lanes.stop(_FINISH_S)
+    heart.stop()
