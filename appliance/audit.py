@@ -1,14 +1,12 @@
 """The audit log: who changed what, and why. Lines are only ever added; triggers hold that."""
 
-import getpass
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from appliance import clock
+from appliance import access, clock
 from appliance.database import Connection, Row
 
 _AT_ONCE = 1000
@@ -37,11 +35,8 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 def operator() -> str:
-    """The actor behind a command: who is logged in on this machine."""
-    try:
-        return f"operator:{getpass.getuser()}"
-    except (KeyError, OSError):  # a container's user need not be in its passwd
-        return f"operator:{os.getuid()}"
+    """The actor behind a command: who runs it on this machine, and under sudo also who they are."""
+    return access.actor()
 
 
 def record(

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import sqlite_utils
 
-from appliance.errors import Misconfigured, Unavailable
+from appliance.errors import Forbidden, Misconfigured, Unavailable
 from appliance.schema import migrations
 
 if TYPE_CHECKING:
@@ -63,8 +64,51 @@ def connect(path: Path, *, timeout_s: float = 30.0) -> sqlite3.Connection:
     return conn
 
 
+def look(path: Path) -> sqlite3.Connection:
+    """A connection for a reader who may write neither the file nor beside it: nothing is made, not even a log.
+
+    Without a log nobody has it open, and it is read as it lies; `Database.reader` asks again when a log appears.
+    """
+    beside = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+    conn = sqlite3.connect(
+        f"file:{quote(str(path))}?mode=ro{beside}",
+        uri=True,
+        timeout=30.0,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    conn.row_factory = sqlite3.Row
+    conn.execute("PRAGMA query_only = ON")
+    return conn
+
+
+def check_readable(path: Path) -> None:
+    """For a reader. Raises Misconfigured with what to do when the file is not there, not theirs to read, or of another
+    version."""
+    try:
+        if not path.exists():
+            raise Misconfigured(f"{path}: there is no database yet; start Customhouse first: customhouse up")
+        conn = look(path)
+        try:
+            applied = {row["name"] for row in conn.execute("SELECT name FROM _sqlite_migrations")}
+        finally:
+            conn.close()
+    except (OSError, sqlite3.Error) as error:
+        raise Misconfigured(
+            f"{path}: cannot be read by you ({error}); ask its owner, or join the Unix group that it belongs to"
+        ) from error
+    known = {one.name for one in migrations.pending(sqlite_utils.Database(memory=True))}
+    if applied < known:
+        raise Misconfigured(
+            f"{path}: its tables are of an older version; whoever may change it brings them up to date: customhouse up"
+        )
+    if applied - known:
+        raise Misconfigured(f"{path}: its tables are of a newer version; use the customhouse that they were made by")
+
+
 def migrate(path: Path) -> None:
     """Bring the file to the newest schema; made if it is not there. Safe when several processes start at once."""
+    is_new = not path.exists()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
     with open(path.with_suffix(".migrate"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -73,7 +117,8 @@ def migrate(path: Path) -> None:
             migrations.apply(sqlite_utils.Database(conn))
         finally:
             conn.close()
-    path.chmod(0o640)
+    if is_new:  # later it is the operator's: their group may write it (admin.group)
+        path.chmod(0o640)
 
 
 def empty_log(path: Path, for_s: float) -> bool:
@@ -96,17 +141,21 @@ def empty_log(path: Path, for_s: float) -> bool:
 
 
 class Database:
-    """One process's hold of the file."""
+    """One process's hold of the file. With `why_not` it is for looking: every write is refused with that sentence."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, why_not: str = "") -> None:
         self.path = path
+        self._why_not = why_not
         self._local = threading.local()
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="database-writer", daemon=True)
-        self._writer.start()
+        if not why_not:
+            self._writer.start()
 
     def reader(self) -> Connection:
         """This thread's connection, for SELECT. Each statement sees the newest commit."""
+        if self._why_not:
+            return self._looking()
         conn: Connection | None = getattr(self._local, "conn", None)
         if conn is None:
             conn = connect(self.path)
@@ -115,9 +164,23 @@ class Database:
             self._local.conn = conn
         return conn
 
+    def _looking(self) -> Connection:
+        """Opened anew when somebody began or ended writing: what was read as it lay would not follow the log."""
+        has_log = self.path.with_name(f"{self.path.name}-wal").exists()
+        held: tuple[Connection, bool] | None = getattr(self._local, "looking", None)
+        if held is not None and held[1] == has_log:
+            return held[0]
+        if held is not None:
+            held[0].close()
+        self._local.looking = (look(self.path), has_log)
+        return self._local.looking[0]
+
     def write(self, change: Callable[[Connection], T]) -> T:
         """Run `change` in a transaction; when this returns, it is on disk. What `change` raises is raised here, and
-        nothing of it is kept. Raises Unavailable when the file cannot be written (disk full, locked for long)."""
+        nothing of it is kept. Raises Unavailable when the file cannot be written (disk full, locked for long), and
+        Forbidden when this is for looking."""
+        if self._why_not:
+            raise Forbidden(self._why_not)
         future: Future[T] = Future()
         self._waiting.put((change, future))
         return future.result()
@@ -125,6 +188,8 @@ class Database:
     async def write_async(self, change: Callable[[Connection], T]) -> T:
         """`write` for an event loop, which waits 15 s at most. A caller that is cancelled meanwhile does not know
         whether it was done; what was not begun by then never is."""
+        if self._why_not:
+            raise Forbidden(self._why_not)
         waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.put((change, waiter))
         try:
@@ -137,6 +202,8 @@ class Database:
 
     def close(self) -> None:
         """Finish what waits, then stop the writer."""
+        if self._why_not:
+            return
         self._waiting.put(None)
         self._writer.join()
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import categories, database, prompts, thresholds
+from appliance import access, categories, database, prompts, thresholds
+from appliance.access import Access
 from appliance.categories import Category
 from appliance.database import Database
 from appliance.errors import Misconfigured
@@ -18,16 +19,26 @@ from appliance.settings import Settings
 
 
 class House:
-    """Settings, database, categories and the server's secret, opened together. Raises Misconfigured at start."""
+    """Settings, database, categories and the server's secret, opened together. Raises Misconfigured at start.
 
-    def __init__(self, settings: Settings) -> None:
+    Who may not change anything (appliance/access.py) gets a house to look at: nothing is made, nothing is migrated, and
+    the database refuses to write. So every command is held to it, in one place.
+    """
+
+    def __init__(self, settings: Settings, who: Access | None = None) -> None:
         self.settings = settings
+        self.access = who or access.of_caller(settings)
         self._categories = categories.Live(settings.categories_file)
-        for folder in (settings.home, settings.media_dir, settings.weights_dir, settings.run_dir):
-            make_folder(folder)
-        self.pepper = read_pepper(settings.pepper_file)
-        database.migrate(settings.database)
-        self.db = Database(settings.database)
+        if self.access.may_change:
+            for folder in (settings.home, settings.media_dir, settings.weights_dir, settings.run_dir):
+                make_folder(folder)
+            self.pepper = read_pepper(settings.pepper_file)
+            database.migrate(settings.database)
+            self.db = Database(settings.database)
+        else:
+            database.check_readable(settings.database)
+            self.pepper = b""
+            self.db = Database(settings.database, why_not=self.access.why_not or "You may look, not change")
         self._questions: dict[tuple[str, int], str] = {}
 
     @property
@@ -88,7 +99,12 @@ def read_pepper(path: Path) -> bytes:
 
 
 def _long_enough(path: Path) -> bytes:
-    pepper = path.read_bytes()
+    try:
+        pepper = path.read_bytes()
+    except OSError as error:
+        raise Misconfigured(
+            f"{path}: cannot be read ({error.strerror}); let the group that administers read it: chmod 640"
+        ) from error
     if len(pepper) < 32:
         raise Misconfigured(f"{path}: shorter than 32 bytes; restore it from a backup, or delete it and make new keys")
     return pepper

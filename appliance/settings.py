@@ -186,6 +186,12 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     level: str = "info"
     format: str = "auto"
     """auto (text on a terminal, else JSON) | text | json"""
+class Admin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    group: str = ""
+    """The Unix group whose members may change things, by command or in the TUI; empty = whoever may write the
+    database. Root and the owner of the state directory always may, and who else can read it may look."""
+
+
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -212,6 +218,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def database(self) -> Path:
+    admin: Admin = Admin()
         return self.home / "customhouse.db"
 
     @property

@@ -18,7 +18,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin, YamlRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
 
-from appliance import __version__, settings, structs
+from appliance import __version__, access, settings, structs
 from appliance import log as logs
 from appliance.api import (
     account,
@@ -143,7 +143,7 @@ def from_environment() -> Litestar:
     structs.prepare()
     loaded = settings.load()
     logs.configure(loaded.log)
-    app = create_app(House(loaded), beside=[operators.served(loaded)])
+    app = create_app(House(loaded, access.SERVICE), beside=[operators.served(loaded)])
     app.on_startup.append(_end_streams_when_told)
     app.on_startup.append(_spare_what_stays)
     # beside the start: it takes a second, and the first text should not wait for it

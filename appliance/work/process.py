@@ -7,7 +7,7 @@ import signal
 import threading
 from functools import partial
 
-from appliance import heartbeat, notify, structs
+from appliance import access, heartbeat, notify, structs
 from appliance.billing import reconcile
 from appliance.billing.sync import SOON_S
 from appliance.errors import Misconfigured
@@ -36,7 +36,7 @@ _FINISH_S = 25.0  # what is in hand may end; systemd kills after 30
 def main(settings: Settings) -> int:
     """Work until SIGTERM or SIGINT, then finish what is in hand. Raises Misconfigured when another one runs."""
     structs.prepare()
-    house = House(settings)
+    house = House(settings, access.SERVICE)
     refuse_incapable_judge(settings)
     with open(settings.run_dir / "worker.lock", "w") as lock:
         try:

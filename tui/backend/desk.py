@@ -4,29 +4,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-
-from appliance import audit, clock
+from appliance import clock
+from appliance.access import Access
 from appliance.database import Connection
 from appliance.errors import CustomhouseError, Forbidden
 from appliance.house import House
 from appliance.inference.client import Models
 from appliance.settings import Settings
 
+__all__ = ["Access", "Desk", "Refused"]
+
 Refused = CustomhouseError
 """What any function of the backend raises when it cannot: `message` is a sentence for the admin."""
 
 T = TypeVar("T")
-
-
-class Access(msgspec.Struct, frozen=True):
-    """Who is at the desk."""
-
-    actor: str
-    """As the audit log names them: operator:NAME."""
-    may_change: bool
-    why_not: str = ""
-    """Said when something is tried all the same."""
 
 
 class Desk:
@@ -36,8 +27,8 @@ class Desk:
         self, settings: Settings, access: Access | None = None, *, now: Callable[[], int] = clock.now_ms
     ) -> None:
         self.settings = settings
-        self.house = House(settings)
-        self.access = access or Access(audit.operator(), True)
+        self.house = House(settings, access)
+        self.access = self.house.access
         self.models = Models(settings.inference_socket, min(settings.inference.deadline_s, 10.0))
         self.now = now
 
