@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from appliance.__main__ import root
-from appliance.accounts import keys
+from appliance.accounts import keys, organisations
 from appliance.errors import CustomhouseError, Unauthorized
 from appliance.house import House
 from appliance.settings import Settings
@@ -53,7 +53,7 @@ def test_a_key_is_printed_once_and_works(cli: Cli) -> None:
 def test_scopes_surface_environment_and_life_are_as_asked(cli: Cli) -> None:
     made = cli.json(
         "keys", "create", "--org", "acme", "--name", "k", "--scope", "job:read", "--scope", "moderate:text",
-        "--surface", "omnimod", "--environment", "test", "--expires-in-days", "7",
+        "--surface", "omnimod", "--environment", "test", "--expires-in-days", "30",
     )  # fmt: skip
     assert made["key"].startswith("omad_test_")
     assert made["scopes"] == ["moderate:prompt", "job:read"]
@@ -162,3 +162,31 @@ def test_a_custom_category_needs_a_vision_judge_and_is_then_listed(cli: Cli, mon
     assert "custom:dogs" in cli.run("categories", "list", "--org", "acme").output
     assert cli.run("categories", "remove", "dogs", "--org", "acme", "--reason", "why").exit_code == 0
     assert "custom:dogs" not in cli.run("categories", "list", "--org", "acme").output
+
+
+def test_a_key_says_how_it_stands_before_it_ends(cli: Cli) -> None:
+    assert (
+        cli.json("keys", "create", "--org", "acme", "--name", "soon", "--expires-in-days", "7")["state"] == "expiring"
+    )
+    old = cli.run("keys", "create", "--org", "acme", "--name", "k").stdout.strip()
+    cli.run("keys", "rotate", old[:12], "--grace", "60")
+    cli.run("keys", "revoke", "soon")
+    assert {one["name"]: one["state"] for one in cli.json("keys", "list", "--state", "in grace")} == {"k": "in grace"}
+    assert [one["name"] for one in cli.json("keys", "list", "--state", "active")] == ["k"]
+    assert [one["name"] for one in cli.json("keys", "list", "--state", "revoked")] == ["soon"]
+
+
+def test_a_key_is_shown_with_who_changed_it_and_what_it_submitted(cli: Cli) -> None:
+    raw = cli.run("keys", "create", "--org", "acme", "--name", "k", "--reason", "for the site").stdout.strip()
+    shown = cli.json("keys", "show", "k")
+    assert shown["jobs"] == {"jobs": 0, "prohibited": 0, "newest_at": None, "looked_at": 0}
+    assert [(one["action"], one["reason"]) for one in shown["audit"]] == [("key.created", "for the site")]
+    said = cli.run("keys", "show", "k").output
+    assert "key.created" in said
+    assert raw not in said + json.dumps(shown)
+
+
+def test_a_new_key_is_not_in_what_python_says_of_it(house: House) -> None:
+    org = house.db.write(lambda conn: organisations.create(conn, "acme"))
+    issued = house.db.write(lambda conn: keys.issue(conn, house.pepper, org.id, "k", actor="operator:test"))
+    assert issued.raw not in repr(issued)

@@ -8,6 +8,7 @@ import hmac
 import re
 import secrets
 import string
+from enum import StrEnum
 
 import msgspec
 
@@ -21,6 +22,21 @@ _BASE62 = string.ascii_letters + string.digits
 _SECRET_LENGTH = 40  # 238 bits
 _SHOWN = 6  # characters of the secret kept for display
 _FORM = re.compile(r"(?:stars|omad_live|omad_test)_[A-Za-z0-9]{40}")
+
+
+EXPIRING_MS = 14 * 86_400_000
+"""How long before its end a key is said to be expiring."""
+
+
+class State(StrEnum):
+    """What may be expected of a key. All but the last two work."""
+
+    ACTIVE = "active"
+    EXPIRING = "expiring"
+    IN_GRACE = "in grace"
+    """Another has taken its place; it works until its grace is over."""
+    EXPIRED = "expired"
+    REVOKED = "revoked"
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -38,6 +54,17 @@ class Key(msgspec.Struct, frozen=True):
     expires_at: int | None = None
     revoked_at: int | None = None
     rotated_from: str | None = None
+
+
+class Issued(msgspec.Struct, frozen=True):
+    """A new key and its raw form, which nobody sees a second time."""
+
+    key: Key
+    raw: str
+
+    def __repr__(self) -> str:
+        """Without the raw key, so that it reaches no log by way of a traceback or a format."""
+        return f"Issued(key={self.key!r})"
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -118,6 +145,28 @@ def create(
     return key, raw
 
 
+def issue(
+    conn: Connection,
+    pepper: bytes,
+    org_id: str,
+    name: str,
+    granted: tuple[str, ...] = (),
+    *,
+    actor: str,
+    reason: str | None = None,
+    surface: str = "stars",
+    environment: str = "live",
+    expires_at: int | None = None,
+) -> Issued:
+    """`create`, for an organisation that is there, with a line in the audit log. Raises NotFound and InvalidRequest."""
+    organisations.get(conn, org_id)
+    key, raw = create(
+        conn, pepper, org_id, name, granted, surface=surface, environment=environment, expires_at=expires_at
+    )
+    audit.record(conn, actor, "key.created", key.prefix, org_id=org_id, reason=reason, scopes=list(key.scopes))
+    return Issued(key, raw)
+
+
 def recognise(conn: Connection, pepper: bytes, raw: str) -> Caller:
     """Whose key this is. Raises Unauthorized when it is malformed, unknown, revoked or expired, AccountTerminated or
     Forbidden when its organisation may not ask."""
@@ -173,6 +222,23 @@ def every(conn: Connection, org_id: str | None = None) -> list[Key]:
         {"org_id": org_id},
     )
     return [_key(row) for row in rows]
+
+
+def replaced(conn: Connection) -> frozenset[str]:
+    """Ids of the keys that another has taken the place of."""
+    return frozenset(row[0] for row in conn.execute("SELECT rotated_from FROM api_key WHERE rotated_from IS NOT NULL"))
+
+
+def state(key: Key, now: int, *, is_replaced: bool = False) -> State:
+    if key.revoked_at is not None and key.revoked_at <= now:
+        return State.REVOKED
+    if key.expires_at is None:
+        return State.ACTIVE
+    if key.expires_at <= now:
+        return State.EXPIRED
+    if is_replaced:
+        return State.IN_GRACE
+    return State.EXPIRING if key.expires_at <= now + EXPIRING_MS else State.ACTIVE
 
 
 def find(conn: Connection, reference: str) -> Key:

@@ -82,6 +82,12 @@ def get_or_create(conn: Connection, name: str) -> Organisation:
     return by_name(conn, name.strip()) or create(conn, name)
 
 
+def named_or_new(conn: Connection, name: str, *, actor: str, reason: str | None = None) -> tuple[Organisation, bool]:
+    """The organisation of that name and whether this call made it, which then stands in the audit log."""
+    found = by_name(conn, name.strip())
+    return (create_with(conn, name, Changes(), actor=actor, reason=reason), True) if found is None else (found, False)
+
+
 def by_name(conn: Connection, name: str) -> Organisation | None:
     row = conn.execute("SELECT * FROM organisation WHERE name = :name", {"name": name}).fetchone()
     return None if row is None else _organisation(row)

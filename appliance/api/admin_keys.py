@@ -8,7 +8,7 @@ from litestar import get, post
 from litestar.openapi.spec import OpenAPIType
 from litestar.params import PathParameter
 
-from appliance import audit, clock
+from appliance import clock
 from appliance.accounts import keys, organisations, scopes
 from appliance.accounts.keys import Key
 from appliance.api import admin
@@ -18,7 +18,6 @@ from appliance.api.documents import Answer, Entry, Field, Link
 from appliance.api.door import door
 from appliance.api.shapes import Moment, Uuid
 from appliance.api.submission import refused
-from appliance.database import Connection
 
 
 class KeyBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,31 +169,21 @@ async def created(
     surface = admin.maybe_string(given, "surface") or surface
     environment = admin.maybe_string(given, "environment") or "live"
 
-    def change(conn: Connection) -> tuple[Key, str]:
-        organisations.get(conn, client_id)
-        key, raw = keys.create(
+    issued = await house.db.write_async(
+        lambda conn: keys.issue(
             conn,
             house.pepper,
             client_id,
             name,
             granted,
+            actor=request.user.actor,
+            reason=reason,
             surface=surface,
             environment=environment,
             expires_at=expires_at,
         )
-        audit.record(
-            conn,
-            request.user.actor,
-            "key.created",
-            key.prefix,
-            org_id=client_id,
-            reason=reason,
-            scopes=list(key.scopes),
-        )
-        return key, raw
-
-    key, raw = await house.db.write_async(change)
-    return body(key, raw)
+    )
+    return body(issued.key, issued.raw)
 
 
 async def rotated(request: Asked, key_id: str) -> KeyBody:

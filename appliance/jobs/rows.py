@@ -102,6 +102,34 @@ def newest(conn: Connection, *, org_id: str | None, status: Status | None, limit
     return [job for row in found if (job := _job(row)) is not None]
 
 
+class Uses(msgspec.Struct, frozen=True):
+    """What a key submitted among the newest jobs of its organisation."""
+
+    jobs: int
+    prohibited: int
+    newest_at: int | None
+    looked_at: int
+    """So many jobs, the newest, were looked at: no index leads from a key to its jobs."""
+
+
+def of_key(conn: Connection, org_id: str, key_id: str, *, most: int = 10_000) -> Uses:
+    row = conn.execute(
+        """
+        SELECT count(*) AS looked_at, ifnull(sum(key_id IS :key), 0) AS jobs,
+            ifnull(sum(key_id IS :key AND is_prohibited IS 1), 0) AS prohibited,
+            max(CASE WHEN key_id IS :key THEN created_at END) AS newest_at
+        FROM (
+            SELECT key_id, is_prohibited, created_at FROM job
+            WHERE org_id = :org
+            ORDER BY created_at DESC
+            LIMIT :most
+        )
+        """,
+        {"org": org_id, "key": key_id, "most": most},
+    ).fetchone()
+    return Uses(row["jobs"], row["prohibited"], row["newest_at"], row["looked_at"])
+
+
 def words(conn: Connection, job: JobRow) -> dict[str, str]:
     """Slug → question of each custom category that the job is asked, as it stood when the job was submitted."""
     if not job.plan.versions:
