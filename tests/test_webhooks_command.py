@@ -162,3 +162,46 @@ def test_wrong_usage_is_told_apart_from_failure(customhouse: Customhouse) -> Non
         customhouse("show", "wh_unknown")
     with pytest.raises(InvalidRequest, match="absolute http or https"):
         customhouse("register", "--org", "alice", "a.example")
+
+
+def test_an_endpoint_is_disabled_with_a_reason_and_enabled_again(house: House, customhouse: Customhouse) -> None:
+    customhouse("register", "--org", "alice", URL)
+    assert answer(customhouse("disable", "--org", "alice", "--reason", "they move", "--json"))["changed"]
+    assert not answer(customhouse("disable", "--org", "alice", "--reason", "again", "--json"))["changed"]
+    assert answer(customhouse("list", "--json"))["endpoints"][0]["disabled_reason"] == "they move"
+    assert "endpoint enabled" in customhouse("enable", "--org", "alice", "--reason", "moved").stdout
+    assert "was not disabled" in customhouse("enable", "--org", "alice").stdout
+    lines = house.db.reader().execute("SELECT action, reason FROM audit ORDER BY id DESC LIMIT 2").fetchall()
+    assert [tuple(line) for line in lines] == [("webhook.enabled", "moved"), ("webhook.disabled", "they move")]
+    for verb in ("disable", "enable"):
+        with pytest.raises(NotFound, match="No endpoint"):
+            customhouse(verb, "--org", "charlie", "--reason", "there is none")
+
+
+def test_only_what_failed_since_then_is_replayed(house: House, customhouse: Customhouse) -> None:
+    old, new = failed_delivery(house), failed_delivery(house)
+    house.db.write(lambda conn: conn.execute("UPDATE delivery SET created_at = 0 WHERE id = ?", (old,)))
+    replayed = answer(customhouse("replay", "--failed", "--org", "alice", "--since", "2020-01-01", "--json"))
+    assert replayed == {"replayed": [new], "left": 0}
+    for wrong in (("--failed", "--org", "alice", "--since", "soon"), (old, "--since", "2020-01-01")):
+        assert customhouse("replay", *wrong).exit_code == 2
+
+
+def test_an_endpoint_says_how_its_deliveries_came_out(house: House, customhouse: Customhouse) -> None:
+    customhouse("register", "--org", "alice", URL)
+    failed_delivery(house)
+    (endpoint,) = answer(customhouse("list", "--json"))["endpoints"]
+    assert (endpoint["finished"], endpoint["failed"], endpoint["last_status"]) == (1, 1, 500)
+
+
+def test_windows_of_deliveries_are_the_same_from_both_ends(house: House) -> None:
+    made = [failed_delivery(house) for _ in range(5)]
+    wanted, conn = deliveries.Wanted(status=State.FAILED), house.db.reader()
+    assert deliveries.count(conn, wanted) == 5
+    for first in range(6):
+        found = deliveries.window(conn, wanted, first, 2, 5)
+        assert [one.id for one in found] == made[::-1][first : first + 2]
+    assert deliveries.count(conn, deliveries.Wanted(reference=made[0][:12])) == 1
+    assert deliveries.count(conn, deliveries.Wanted(reference=made[0].removeprefix("wh_"))) == 1
+    assert deliveries.count(conn, deliveries.Wanted(reference="*")) == 5
+    assert deliveries.count(conn, deliveries.Wanted(org_id="nobody")) == 0

@@ -112,3 +112,29 @@ def test_a_reason_in_any_script_is_sent_as_it_is() -> None:
     sent = payload.body(job, 0, include_type=True, expose_reasons=False)
     assert "漢字" in sent
     assert json.loads(sent.encode())["reason"] == job.reason
+
+
+def test_what_is_told_of_a_body_holds_none_of_anybodys_words() -> None:
+    body = json.dumps(
+        {
+            "job_id": "j",
+            "status": "completed",
+            "is_prohibited": True,
+            "categories": {"nsfw": True, "underage": False, "custom": {"dogs": True, "boats": False}},
+            "reason": "the text says lighthouse",
+            "completed_at": "2026-05-19T12:00:00.000Z",
+            "type": "prompt",
+            "delivery_id": "wh_j",
+        }
+    )
+    told = payload.told(body)
+    assert told.is_prohibited
+    assert told.true == ("nsfw", "dogs")
+    assert (told.kind, told.items, told.error_code) == ("prompt", 0, None)
+    assert "lighthouse" not in repr(told)
+
+
+def test_a_batch_is_told_by_its_numbers() -> None:
+    items = [{"key": "a", "is_prohibited": found} for found in (True, False, None)]
+    told = payload.told(json.dumps({"batch_id": "b", "status": "completed", "items": items, "type": "text_batch"}))
+    assert (told.items, told.prohibited, told.is_prohibited) == (3, 1, True)

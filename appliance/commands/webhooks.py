@@ -1,14 +1,14 @@
 """`customhouse webhooks`: endpoints, deliveries and signing secrets, for the operator on this machine."""
 
-import getpass
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 import msgspec
 
-from appliance import clock, settings
+from appliance import audit, clock, settings
 from appliance.accounts import organisations
 from appliance.database import Connection
 from appliance.errors import AddressRefused, MediaUnreachable
@@ -16,7 +16,7 @@ from appliance.house import House
 from appliance.outbound import Outbound
 from appliance.webhooks import deliveries, endpoints
 from appliance.webhooks import secret as secrets
-from appliance.webhooks.deliveries import Attempt, Delivery
+from appliance.webhooks.deliveries import Attempt, Delivery, Health
 from appliance.webhooks.endpoints import Endpoint
 from appliance.webhooks.schedule import State
 from appliance.webhooks.secret import Secret
@@ -42,7 +42,10 @@ def list_(org: str | None, status: str | None, limit: int, as_json: bool) -> Non
         reader = house.db.reader()
         org_id = None if org is None else organisations.named(reader, org).id
         names = _names(reader)
-        where = [_endpoint(one, names) for one in endpoints.every(reader, org_id)]
+        where = [
+            {**_endpoint(one, names), **_health(deliveries.health(reader, one.org_id))}
+            for one in endpoints.every(reader, org_id)
+        ]
         what = [
             _delivery(one, names)
             for one in deliveries.every(reader, org_id=org_id, status=State(status) if status else None, limit=limit)
@@ -51,7 +54,7 @@ def list_(org: str | None, status: str | None, limit: int, as_json: bool) -> Non
         _print_json({"endpoints": where, "deliveries": what})
         return
     click.echo("ENDPOINTS")
-    _print_rows(where, ("organisation", "url", "updated_at", "disabled_reason"))
+    _print_rows(where, ("organisation", "url", "finished", "failed", "last_status", "last_at", "disabled_reason"))
     click.echo("\nDELIVERIES")
     _print_rows(what, ("id", "organisation", "status", "attempts", "created_at", "next_at", "url"))
 
@@ -79,15 +82,21 @@ def show(reference: str, as_json: bool) -> None:
 @webhooks.command()
 @click.argument("reference", metavar="[ID]", required=False)
 @click.option("--failed", is_flag=True, help="All that have failed; needs --org.")
+@click.option("--since", metavar="DATE", help="With --failed: only those made from then on (UTC).")
 @click.option("--org", metavar="NAME", help="The organisation; with an ID, refuse another's.")
 @_REASON
 @_JSON
-def replay(reference: str | None, failed: bool, org: str | None, reason: str | None, as_json: bool) -> None:
+def replay(
+    reference: str | None, failed: bool, since: str | None, org: str | None, reason: str | None, as_json: bool
+) -> None:
     """Send deliveries again. A new round of attempts under the same id; a running worker begins within seconds."""
     if bool(reference) == failed:
         raise click.UsageError("give either the ID of one delivery, or --failed --org NAME")
     if failed and org is None:
         raise click.UsageError("--failed needs --org NAME")
+    if since is not None and not failed:
+        raise click.UsageError("--since needs --failed")
+    made_since = 0 if since is None else _moment(since)
     with _house() as house:
         org_id = None if org is None else organisations.named(house.db.reader(), org).id
 
@@ -95,7 +104,7 @@ def replay(reference: str | None, failed: bool, org: str | None, reason: str | N
             now, actor = clock.now_ms(), _actor()
             if reference is None:
                 assert org_id is not None
-                return deliveries.replay_failed(conn, org_id, now, actor=actor, reason=reason)
+                return deliveries.replay_failed(conn, org_id, now, actor=actor, since=made_since, reason=reason)
             return [deliveries.replay(conn, reference, now, actor=actor, org_id=org_id, reason=reason).id], 0
 
         replayed, left = house.db.write(change)
@@ -153,6 +162,41 @@ def unregister(org: str, as_json: bool) -> None:
         click.echo(f"{org}: endpoint removed" if was_there else f"{org}: no endpoint was registered")
 
 
+@webhooks.command()
+@_ORG
+@click.option("--reason", required=True, help="Why, for the audit log; deliveries that fail of it say it too.")
+@_JSON
+def disable(org: str, reason: str, as_json: bool) -> None:
+    """Send nothing to an endpoint until it is enabled or registered again. What would go there is kept as failed, to be
+    replayed; jobs with an address of their own are still sent."""
+    if not reason.strip():
+        raise click.UsageError("--reason is empty")
+    with _house() as house:
+        org_id = organisations.named(house.db.reader(), org).id
+        moved = house.db.write(lambda conn: endpoints.switch_off(conn, org_id, reason.strip(), actor=_actor()))
+    if as_json:
+        _print_json({"organisation": org, "changed": moved})
+    else:
+        click.echo(f"{org}: endpoint disabled" if moved else f"{org}: the endpoint was disabled already")
+
+
+@webhooks.command()
+@_ORG
+@_REASON
+@_JSON
+def enable(org: str, reason: str | None, as_json: bool) -> None:
+    """Send to a disabled endpoint again. What failed meanwhile waits for: customhouse webhooks replay --failed."""
+    with _house() as house:
+        org_id = organisations.named(house.db.reader(), org).id
+        moved = house.db.write(
+            lambda conn: endpoints.enable(conn, org_id, clock.now_ms(), actor=_actor(), reason=reason)
+        )
+    if as_json:
+        _print_json({"organisation": org, "changed": moved})
+    else:
+        click.echo(f"{org}: endpoint enabled" if moved else f"{org}: the endpoint was not disabled")
+
+
 @webhooks.group()
 def secret() -> None:
     """Reveal or rotate a signing secret. By it receivers know that a delivery is ours."""
@@ -191,7 +235,7 @@ def _house() -> Generator[House]:
 
 
 def _actor() -> str:
-    return f"operator:{getpass.getuser()}"
+    return audit.operator()
 
 
 def _names(conn: Connection) -> dict[str, str]:
@@ -211,6 +255,19 @@ def _endpoint(one: Endpoint, names: dict[str, str]) -> dict[str, Any]:
         "disabled_at": _time(one.disabled_at),
         "disabled_reason": one.disabled_reason,
     }
+
+
+def _health(one: Health) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(one), "last_at": _time(one.last_at)}
+
+
+def _moment(text: str) -> int:
+    """Milliseconds. Raises UsageError."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError(f"--since {text}: not a date such as 2026-11-01 or 2026-11-01T12:00:00Z") from None
+    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _delivery(one: Delivery, names: dict[str, str]) -> dict[str, Any]:

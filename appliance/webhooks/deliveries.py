@@ -53,6 +53,27 @@ class Attempt(msgspec.Struct, frozen=True):
     ms: float
 
 
+class Wanted(msgspec.Struct, frozen=True):
+    """Which deliveries; None = any."""
+
+    org_id: str | None = None
+    status: State | None = None
+    reference: str | None = None
+    """The id of a delivery, a job or a batch, or how it begins."""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """How an organisation's newest deliveries came out."""
+
+    finished: int
+    """Of those looked at, the newest; the others are still to come out."""
+    failed: int
+    last_at: int | None
+    """Of the last attempt, whichever delivery it was of."""
+    last_status: int | None
+    last_error: str | None
+
+
 class Claim(msgspec.Struct, frozen=True):
     """A delivery that is ours to send until `lease_until`, which also proves that it still is when we record."""
 
@@ -243,23 +264,24 @@ def replay(
 
 
 def replay_failed(
-    conn: Connection, org_id: str, now: int, *, actor: str, reason: str | None = None
+    conn: Connection, org_id: str, now: int, *, actor: str, since: int = 0, reason: str | None = None
 ) -> tuple[list[str], int]:
-    """`replay` for all of an organisation's failed deliveries: their ids, and how many were left as they are because
-    the endpoint takes nothing."""
+    """`replay` for all of an organisation's deliveries that were made since then and have failed: their ids, and how
+    many were left as they are because the endpoint takes nothing."""
     endpoint = endpoints.get(conn, org_id)
     is_usable = endpoint is not None and not endpoint.is_disabled
     rows = conn.execute(
         """
         UPDATE delivery
         SET status = 'pending', attempts = 0, next_at = :now, lease_until = NULL, finished_at = NULL
-        WHERE org_id = :org_id AND status = 'failed' AND (NOT is_global OR :is_usable)
+        WHERE org_id = :org_id AND status = 'failed' AND created_at >= :since AND (NOT is_global OR :is_usable)
         RETURNING id
         """,
-        {"org_id": org_id, "is_usable": int(is_usable), "now": now},
+        {"org_id": org_id, "is_usable": int(is_usable), "since": since, "now": now},
     ).fetchall()
     left = conn.execute(
-        "SELECT count(*) FROM delivery WHERE org_id = :org_id AND status = 'failed'", {"org_id": org_id}
+        "SELECT count(*) FROM delivery WHERE org_id = :org_id AND status = 'failed' AND created_at >= :since",
+        {"org_id": org_id, "since": since},
     ).fetchone()[0]
     if rows:
         audit.record(conn, actor, "delivery.replayed", "failed", org_id=org_id, reason=reason, count=len(rows))
@@ -296,6 +318,57 @@ def every(
     return [_delivery(row) for row in rows]
 
 
+def count(conn: Connection, wanted: Wanted) -> int:
+    return conn.execute(f"SELECT count(*) FROM delivery WHERE {_clauses(wanted)}", _bound(wanted)).fetchone()[0]  # noqa: S608  # from the table below
+
+
+def window(conn: Connection, wanted: Wanted, first: int, count: int, total: int) -> list[Delivery]:
+    """The newest but `first`, at most `count` of them. Beyond the middle of the `total` it reads from the other end."""
+    count = min(count, total - first)
+    if count <= 0:
+        return []
+    is_near_end = first > total // 2
+    order, skipped = ("ASC", total - first - count) if is_near_end else ("DESC", first)
+    rows = conn.execute(
+        f"SELECT * FROM delivery WHERE {_clauses(wanted)} ORDER BY rowid {order} LIMIT :count OFFSET :skipped",  # noqa: S608  # as above
+        {**_bound(wanted), "count": count, "skipped": skipped},
+    ).fetchall()
+    return [_delivery(row) for row in (reversed(rows) if is_near_end else rows)]
+
+
+def health(conn: Connection, org_id: str, *, most: int = 100) -> Health:
+    """Of its newest `most` deliveries."""
+    row = conn.execute(
+        """
+        SELECT ifnull(sum(status = 'failed'), 0) AS failed,
+            ifnull(sum(status IN ('failed', 'delivered')), 0) AS finished
+        FROM (
+            SELECT status FROM delivery
+            WHERE org_id = :org_id
+            ORDER BY created_at DESC
+            LIMIT :most
+        )
+        """,
+        {"org_id": org_id, "most": most},
+    ).fetchone()
+    last = conn.execute(
+        """
+        SELECT delivery_attempt.at, delivery_attempt.http_status, delivery_attempt.error
+        FROM (
+            SELECT id FROM delivery
+            WHERE org_id = :org_id
+            ORDER BY created_at DESC
+            LIMIT :most
+        ) AS newest
+        JOIN delivery_attempt ON delivery_attempt.delivery_id = newest.id
+        ORDER BY delivery_attempt.at DESC, delivery_attempt.id DESC
+        LIMIT 1
+        """,
+        {"org_id": org_id, "most": most},
+    ).fetchone()
+    return Health(row["finished"], row["failed"], *(tuple(last) if last is not None else (None, None, None)))
+
+
 def attempts(conn: Connection, delivery_id: str) -> list[Attempt]:
     """Every attempt in all rounds, the oldest first."""
     rows = conn.execute("SELECT * FROM delivery_attempt WHERE delivery_id = :id ORDER BY id", {"id": delivery_id})
@@ -308,6 +381,23 @@ def body(conn: Connection, delivery_id: str) -> str:
     if row is None:
         raise NotFound(f"There is no delivery {delivery_id!r}; see: customhouse webhooks list")
     return row["body"]
+
+
+_CLAUSES = {
+    "org_id": "org_id = :org_id",
+    "status": "status = :status",
+    "reference": "(id GLOB :reference || '*' OR id GLOB 'wh_' || :reference || '*')",
+}
+
+
+def _clauses(wanted: Wanted) -> str:
+    return " AND ".join(["1", *(clause for name, clause in _CLAUSES.items() if getattr(wanted, name) is not None)])
+
+
+def _bound(wanted: Wanted) -> dict[str, object]:
+    """No character of a reference is a pattern: ids have none of them."""
+    reference = None if wanted.reference is None else "".join(one for one in wanted.reference if one not in "*?[]")
+    return {"org_id": wanted.org_id, "status": wanted.status and wanted.status.value, "reference": reference}
 
 
 class _To(msgspec.Struct, frozen=True):

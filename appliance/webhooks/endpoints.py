@@ -6,7 +6,7 @@ import msgspec
 
 from appliance import audit, clock
 from appliance.database import Connection, Row
-from appliance.errors import InvalidRequest
+from appliance.errors import InvalidRequest, NotFound
 from appliance.webhooks import secret
 
 MAX_URL = 2048
@@ -128,6 +128,31 @@ def disable(
     ).rowcount
     if moved:
         audit.record(conn, actor, "webhook.disabled", org_id, org_id=org_id, reason=reason)
+    return bool(moved)
+
+
+def switch_off(conn: Connection, org_id: str, reason: str, *, actor: str, now: int | None = None) -> bool:
+    """`disable`, by a person: raises NotFound when there is none."""
+    if get(conn, org_id) is None:
+        raise NotFound("No endpoint is registered for this organisation")
+    return disable(conn, org_id, reason, now=now, actor=actor)
+
+
+def enable(conn: Connection, org_id: str, now: int, *, actor: str, reason: str | None = None) -> bool:
+    """Send there again. False when it was not disabled; raises NotFound when there is none."""
+    found = get(conn, org_id)
+    if found is None:
+        raise NotFound("No endpoint is registered for this organisation")
+    moved = conn.execute(
+        """
+        UPDATE webhook_endpoint
+        SET disabled_at = NULL, disabled_reason = NULL, updated_at = :now
+        WHERE org_id = :org_id AND disabled_at IS NOT NULL
+        """,
+        {"org_id": org_id, "now": now},
+    ).rowcount
+    if moved:
+        audit.record(conn, actor, "webhook.enabled", org_id, org_id=org_id, reason=reason)
     return bool(moved)
 
 

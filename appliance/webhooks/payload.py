@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from appliance import clock
 from appliance.categories import BUILT_IN
 
@@ -86,6 +88,40 @@ def batch_body(batch: ClosedBatch, now: int, *, expose_reasons: bool) -> str:
         "delivery_id": delivery_id(batch.id),
     }
     return _rendered(document)
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What a body says without anybody's words: for who looks after deliveries, not into them."""
+
+    status: str
+    is_prohibited: bool | None
+    true: tuple[str, ...]
+    """The built-in categories and the slugs of the custom ones that were found."""
+    error_code: str | None
+    kind: str | None
+    items: int
+    """Of a batch; 0 for one job."""
+    prohibited: int
+    """Of those."""
+    size_bytes: int
+
+
+def told(body: str) -> Told:
+    """Never the reason: it can quote."""
+    said: dict[str, Any] = json.loads(body)
+    items: list[dict[str, Any]] = said.get("items", [])
+    categories: dict[str, Any] = said.get("categories", {})
+    custom: dict[str, Any] = categories.get("custom", {})
+    return Told(
+        status=said["status"],
+        is_prohibited=any(one["is_prohibited"] for one in items) if items else said.get("is_prohibited"),
+        true=tuple(slug for slug, found in {**categories, **custom}.items() if found is True),
+        error_code=said.get("error_code"),
+        kind=said.get("type"),
+        items=len(items),
+        prohibited=sum(one["is_prohibited"] is True for one in items),
+        size_bytes=len(body.encode()),
+    )
 
 
 def is_failed(job: ClosedJob) -> bool:
