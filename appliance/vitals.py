@@ -8,15 +8,17 @@ import contextlib
 import http.client
 import shutil
 import socket
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from appliance import clock, database
+from appliance import clock, database, heartbeat
 from appliance.billing import sync
 from appliance.database import Connection
 from appliance.errors import Failure
+from appliance.heartbeat import Beat
 from appliance.inference.client import Models
 from appliance.inference.wire import ModelState, Status
 from appliance.settings import Settings
@@ -34,16 +36,29 @@ LOW_DISK = 4
 
 _MB = 1_000_000
 _PATIENCE_S = 2.0
+_PEER = struct.Struct("3i")  # pid, uid, gid
 _STRIPE_OLD_MS = 900_000
+
+
+class Process(msgspec.Struct, frozen=True):
+    """One of PROCESSES, as it was found."""
+
+    name: str
+    is_up: bool
+    note: str = ""
+    """What is wrong with it, or worth knowing."""
+    pid: int | None = None
+    started_at: int | None = None
 
 
 class Vitals(msgspec.Struct, frozen=True):
     """What the probes found at one moment."""
 
-    up: frozenset[str]
-    """Of PROCESSES."""
+    processes: tuple[Process, ...]
     models: Status | None
     """What the model process says of itself."""
+    beat: Beat | None
+    """The worker's last."""
     trouble: tuple[str, ...] = ()
     """Sentences: what is wrong, the worst first, each with what to do."""
 
@@ -52,29 +67,49 @@ def look(settings: Settings, conn: Connection | None, models: Models, now_ms: in
     """Ask everything once. Without a connection nothing is said of what stands in the database."""
     now = clock.now_ms() if now_ms is None else now_ms
     status = status_of(models)
-    up = frozenset(
-        name
-        for name, is_up in (
-            (API, is_api_up(settings)),
-            (WORKER, is_worker_up(settings)),
-            (MODELS, status is not None),
-        )
-        if is_up
-    )
-    trouble = [*absent(up), *device_trouble(status), *disk_trouble(settings)]
+    beat = heartbeat.last(settings.run_dir)
+    found = (_api(settings), _worker(settings, beat, now), _models(status, now))
+    trouble = [*absent(found), *late(found), *device_trouble(status), *disk_trouble(settings)]
     if conn is not None:
         with contextlib.suppress(database.Error):  # the screen that shows rows says so itself
             trouble += [*queue_trouble(conn, now), *stripe_trouble(conn, settings, now)]
-    return Vitals(up, status, tuple(trouble))
+    return Vitals(found, status, beat, tuple(trouble))
 
 
 # --- the processes ----------------------------------------------------------------------------------------------------
 
 
-def is_api_up(settings: Settings) -> bool:
+def _api(settings: Settings) -> Process:
     """It answers at the operators' socket, or at its port where that socket is not ours to open."""
-    with contextlib.suppress(OSError):
-        return _is_live(_AtSocket(settings.admin_socket))
+    door = _AtSocket(settings.admin_socket)
+    try:
+        is_up = _is_live(door)
+    except PermissionError:
+        is_up = is_answering_at_port(settings)
+        return Process(API, is_up, "its operators' socket is not ours to open" if is_up else "")
+    except OSError as error:
+        note = "it is there and does not answer" if isinstance(error, TimeoutError) else ""
+        return Process(API, False, note, door.peer)
+    return Process(API, is_up, "" if is_up else "it answers, but not that it is live", door.peer)
+
+
+def _worker(settings: Settings, beat: Beat | None, now: int) -> Process:
+    if not is_worker_up(settings):
+        return Process(WORKER, False)
+    if beat is None:
+        return Process(WORKER, True, "it leaves no heartbeat")
+    age = now - beat.at
+    note = f"no heartbeat for {_span(age)}: it hangs, or it is of before an upgrade" if age > heartbeat.LATE_MS else ""
+    return Process(WORKER, True, note, beat.pid, beat.started_at)
+
+
+def _models(status: Status | None, now: int) -> Process:
+    if status is None:
+        return Process(MODELS, False, "down, or still opening its models")
+    return Process(MODELS, True, "", status.pid, now - int(status.uptime_s * 1000))
+
+
+def is_answering_at_port(settings: Settings) -> bool:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.server.host, settings.server.host)  # noqa: S104
     with contextlib.suppress(OSError):
         return _is_live(http.client.HTTPConnection(host, settings.server.port, timeout=_PATIENCE_S))
@@ -107,11 +142,19 @@ class _AtSocket(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=_PATIENCE_S)
         self._path = path
+        self.peer: int | None = None
+        """The process at the other end, as the kernel says."""
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+        try:
+            self.sock.connect(str(self._path))
+        except BaseException:
+            self.sock.close()
+            raise
+        pid, _, _ = _PEER.unpack(self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+        self.peer = pid or None
 
 
 def _is_live(connection: http.client.HTTPConnection) -> bool:
@@ -127,16 +170,22 @@ def _is_live(connection: http.client.HTTPConnection) -> bool:
 # --- what is wrong ----------------------------------------------------------------------------------------------------
 
 
-def absent(up: frozenset[str]) -> list[str]:
+def absent(processes: Sequence[Process]) -> list[str]:
     """A sentence for each process that is not there; one for all of them together."""
-    if not up:
+    down = [one.name for one in processes if not one.is_up]
+    if len(down) == len(processes):
         return ["Nothing is running. Start it: customhouse up"]
     effects = {
         API: "The API is not running: nothing can be submitted",
         WORKER: "No worker is running: jobs are accepted and wait",
         MODELS: "The model process does not answer: jobs wait, texts are decided by rules alone",
     }
-    return [f"{effects[name]}. Start it: {START[name]}" for name in PROCESSES if name not in up]
+    return [f"{effects[name]}. Start it: {START[name]}" for name in down]
+
+
+def late(processes: Sequence[Process]) -> list[str]:
+    """The worker is there and says nothing."""
+    return [f"The worker: {one.note}" for one in processes if one.name == WORKER and one.is_up and one.note]
 
 
 def device_trouble(status: Status | None) -> list[str]:
