@@ -1,16 +1,20 @@
 """A table of any length: only the lines that are seen are asked for and drawn.
 
 A source answers how many rows there are, and for a window of them. It may block: it is asked in a thread, a page at a
-time; what has not come yet is drawn as a dot. A short list needs no source: `show` takes it as it is.
+time, the page that is looked at first; what has not come yet is drawn as a dot. Pages far from what is seen are let go.
+A short list needs no source: `show` takes it as it is.
+
+What stands in a cell may be anybody's words: markup is not read, and nothing in it steers the terminal (cells.py).
 """
 
 # pyright: reportUnknownMemberType=false
 # Textual types `app` as an App of nobody knows what.
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from rich.segment import Segment
 from rich.style import Style
@@ -23,7 +27,13 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from tui.widgets.cells import cleaned, fit
+
 PAGE = 200
+KEPT = 24
+"""Pages of a source that are held; the farthest from what is seen go first."""
+_DRAWN = 512  # lines that are remembered as they were drawn
+_GAP = 2  # columns between columns
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class Column:
     """Takes what is left of the width."""
     least: int = 0
     """Not shown where the table is narrower than this."""
+    sorts: bool = False
+    """A short list is put in this column's order by a click on its head, or by < and >."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,8 @@ class Line:
     cells: tuple[str | Text, ...]
     tone: str = ""
     """A component class of the table for the whole line: "", "muted", "good", "warn", "bad"."""
+    values: tuple[Any, ...] = ()
+    """What each cell is sorted by, where its letters say it wrongly ("3 min" and "2 d")."""
 
 
 class Source(Protocol):
@@ -54,6 +68,27 @@ class Source(Protocol):
     def count(self) -> int: ...
 
     def window(self, first: int, count: int) -> Sequence[Line]: ...
+
+
+@runtime_checkable
+class Placing(Protocol):
+    """A source that can say where a key stands now: the cursor then stays on its line when others come above it."""
+
+    def place(self, key: str, near: int) -> int | None:
+        """Its number, or None when it is gone; it was at `near`."""
+        ...
+
+
+@runtime_checkable
+class Ordering(Protocol):
+    """A source that can be read in another order."""
+
+    orders: Sequence[int]
+    """The columns that it can be sorted by."""
+
+    def ordered(self, column: int | None, descending: bool) -> Source:
+        """The same in that order; None = its own."""
+        ...
 
 
 class Rows(ScrollView, can_focus=True):
@@ -68,25 +103,43 @@ class Rows(ScrollView, can_focus=True):
         "rows--bad",
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "Up", show=False, id="rows.up"),
-        Binding("down,j", "move(1)", "Down", show=False, id="rows.down"),
-        Binding("pageup", "leap(-1)", "Page up", show=False, id="rows.page_up"),
-        Binding("pagedown", "leap(1)", "Page down", show=False, id="rows.page_down"),
-        Binding("home", "end(-1)", "First", show=False, id="rows.first"),
-        Binding("end,G", "end(1)", "Last", show=False, id="rows.last"),
+        Binding("up,k", "move(-1)", "Up", show=False, id="rows.up", tooltip="One line up"),
+        Binding("down,j", "move(1)", "Down", show=False, id="rows.down", tooltip="One line down"),
+        Binding("pageup", "leap(-1)", "Page up", show=False, id="rows.page_up", tooltip="One page up"),
+        Binding("pagedown", "leap(1)", "Page down", show=False, id="rows.page_down", tooltip="One page down"),
+        Binding("home", "end(-1)", "First", show=False, id="rows.first", tooltip="The first line"),
+        Binding("end,G", "end(1)", "Last", show=False, id="rows.last", tooltip="The last line"),
         Binding("enter", "choose", "Open", id="rows.open", tooltip="Open the line under the cursor"),
+        Binding(
+            "less_than_sign",
+            "sort(-1)",
+            "Sort left",
+            show=False,
+            id="rows.sort_left",
+            key_display="<",
+            tooltip="Sort by the column to the left, where the table can be sorted",
+        ),
+        Binding(
+            "greater_than_sign",
+            "sort(1)",
+            "Sort right",
+            show=False,
+            id="rows.sort_right",
+            key_display=">",
+            tooltip="Sort by the column to the right, upwards, then downwards",
+        ),
     ]
     DEFAULT_CSS = """
     Rows { height: 1fr; background: $surface; scrollbar-size: 1 1; }
     Rows > .rows--head { color: $text-muted; text-style: bold; background: $panel; }
-    Rows > .rows--cursor { background: $block-cursor-background; color: $block-cursor-foreground; }
+    Rows > .rows--cursor { background: $block-cursor-background; color: $block-cursor-foreground; text-style: bold; }
     Rows > .rows--muted { color: $text-muted; }
     Rows > .rows--good { color: $text-success; }
     Rows > .rows--warn { color: $text-warning; }
     Rows > .rows--bad { color: $text-error; }
     """
 
-    cursor: reactive[int] = reactive(0, repaint=True)
+    cursor: reactive[int] = reactive(0, repaint=False)
 
     @dataclass
     class Moved(Message):
@@ -122,50 +175,59 @@ class Rows(ScrollView, can_focus=True):
         def control(self) -> "Rows":
             return self.rows
 
-    def __init__(self, columns: Sequence[Column], *, id: str | None = None, empty: str = "Nothing here yet.") -> None:
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        *,
+        id: str | None = None,
+        empty: str = "Nothing here yet.",
+        has_head: bool = True,
+    ) -> None:
         super().__init__(id=id)
+        self._head = int(has_head)
         self.columns = tuple(columns)
         self.empty = empty
         """What stands there when there is nothing."""
         self.source: Source | None = None
+        self.tails = False
+        """On the first line the cursor stays on the first line, whatever comes above it."""
+        self.sorted_by: tuple[int, bool] | None = None
+        """(column, descending), None = as it came."""
+        self._given: Sequence[Line] = ()
         self._count = 0
         self._pages: dict[int, Sequence[Line]] = {}
-        self._asked: set[int] = set()
+        self._failed: set[int] = set()
+        self._is_fetching = False
         self._epoch = 0
+        self._drawn: OrderedDict[tuple[int, bool], Strip] = OrderedDict()
+        self._laid: tuple[int, list[tuple[int, Column, int]]] | None = None
 
     # --- what is shown ------------------------------------------------------------------------------------------------
 
     def show(self, lines: Sequence[Line]) -> None:
         """These, at once; the cursor stays on its line's key when it is still there."""
-        key = line.key if (line := self.current) else None
         self.source = None
-        self._epoch += 1
-        self._pages = {page: lines[page * PAGE : (page + 1) * PAGE] for page in range(-(-len(lines) // PAGE))}
-        self._resize(len(lines))
-        place = next((n for n, one in enumerate(lines) if one.key == key), None) if key is not None else None
-        self.cursor = min(self.cursor if place is None else place, max(len(lines) - 1, 0))
-        self.refresh()
-        self.post_message(self.Moved(self, self.current))
+        self._given = lines
+        self._lay_out(self._in_order(lines))
 
     async def follow(self, source: Source) -> None:
-        """Lines of this source from now on; returns when what is seen is there. Called again, it is asked anew."""
+        """Lines of this source from now on; returns when what is seen is there. Called again, it is asked anew; what
+        was there stays until then."""
         self.source = source
+        self._given = ()
         self._epoch += 1
-        epoch = self._epoch
+        epoch, key = self._epoch, self._kept_key()
+        asked = source
+        if self.sorted_by is not None and isinstance(source, Ordering) and self.sorted_by[0] in source.orders:
+            asked = source.ordered(*self.sorted_by)
+            self.source = asked
         try:
-            count = await asyncio.to_thread(source.count)
-            first = min(self.cursor, max(count - 1, 0)) // PAGE
-            page: Sequence[Line] = await asyncio.to_thread(source.window, first * PAGE, PAGE) if count else ()
+            count, cursor, pages = await asyncio.to_thread(self._first_look, asked, key)
         except Exception as error:  # whatever the source raises is told, never lost in a task
             self.post_message(self.Broken(self, error))
             return
-        if epoch != self._epoch:
-            return
-        self._pages, self._asked = {first: page}, set()
-        self._resize(count)
-        self.cursor = min(self.cursor, max(count - 1, 0))
-        self.refresh()
-        self.post_message(self.Moved(self, self.current))
+        if epoch == self._epoch:
+            self._settle(count, pages, cursor)
 
     @property
     def row_count(self) -> int:
@@ -178,81 +240,232 @@ class Rows(ScrollView, can_focus=True):
 
     def line_at(self, number: int) -> Line | None:
         page = self._pages.get(number // PAGE)
-        return page[number % PAGE] if page is not None and number % PAGE < len(page) else None
+        return page[number % PAGE] if page is not None and 0 <= number % PAGE < len(page) else None
 
-    def _resize(self, count: int) -> None:
-        self._count = count
-        self.virtual_size = Size(0, count + 1)
+    def window(self, first: int, count: int) -> Sequence[Line]:
+        """Lines by their numbers, for who writes all of them somewhere. Asks the source: call it in a thread."""
+        if self.source is not None:
+            return self.source.window(first, count)
+        return self._in_order(self._given)[first : first + count]
 
-    async def _fetch(self, page: int, epoch: int) -> None:
-        source = self.source
-        if source is None:
-            return
+    def _kept_key(self) -> str | None:
+        if self.tails and self.cursor == 0:
+            return None
+        return line.key if (line := self.current) else None
+
+    def _lay_out(self, lines: Sequence[Line]) -> None:
+        key = self._kept_key()
+        self._epoch += 1
+        place = next((n for n, one in enumerate(lines) if one.key == key), None) if key is not None else None
+        cursor = min(self.cursor if place is None else place, max(len(lines) - 1, 0))
+        pages = {page: lines[page * PAGE : (page + 1) * PAGE] for page in range(-(-len(lines) // PAGE))}
+        self._settle(len(lines), pages, cursor)
+
+    def _first_look(self, source: Source, key: str | None) -> tuple[int, int, dict[int, Sequence[Line]]]:
+        """How many there are, where the cursor's line is now, and all pages that are then seen. In a thread."""
+        count = source.count()
+        cursor = self.cursor
+        if key is not None and isinstance(source, Placing):
+            place = source.place(key, cursor)
+            cursor = cursor if place is None else place
+        cursor = min(cursor, max(count - 1, 0))
+        top = self.scroll_offset.y + cursor - self.cursor
+        seen = {cursor // PAGE, *(n // PAGE for n in (top, top + self.size.height) if 0 <= n < count)} if count else ()
+        return count, cursor, {page: source.window(page * PAGE, PAGE) for page in seen}
+
+    def _settle(self, count: int, pages: dict[int, Sequence[Line]], cursor: int) -> None:
+        """Put these in the place of all that was there; the cursor's line stays where it is seen."""
+        top = self.scroll_offset.y + cursor - self.cursor
+        self._count, self._pages, self._failed = count, pages, set()
+        self._drawn.clear()
+        self.virtual_size = Size(0, count + self._head)
+        if cursor != self.cursor:
+            self.scroll_to(y=max(top, 0), animate=False)
+            self.cursor = cursor
+        else:
+            self.post_message(self.Moved(self, self.current))
+        self.refresh()
+
+    # --- pages of a source --------------------------------------------------------------------------------------------
+
+    def _want(self) -> None:
+        """See that what is looked at comes, and then what is next to it."""
+        if self.source is not None and not self._is_fetching and self._next_page() is not None:
+            self._is_fetching = True
+            self.run_worker(self._fetch(), group="rows")
+
+    def _next_page(self) -> int | None:
+        last = (self._count - 1) // PAGE
+        top, cursor = self.scroll_offset.y // PAGE, self.cursor // PAGE
+        bottom = (self.scroll_offset.y + max(self.size.height, 1)) // PAGE
+        for page in (top, bottom, cursor, bottom + 1, top - 1):
+            if 0 <= page <= last and page not in self._pages and page not in self._failed:
+                return page
+        return None
+
+    async def _fetch(self) -> None:
+        """One page after the other, each time the one that is then missed most: who drags the scroll bar over a
+        million lines leaves no queue behind."""
         try:
-            lines = await asyncio.to_thread(source.window, page * PAGE, PAGE)
-        except Exception as error:  # as in follow
-            self.post_message(self.Broken(self, error))
-            return
-        if epoch == self._epoch:
-            self._pages[page] = lines
+            while (source := self.source) is not None and (page := self._next_page()) is not None:
+                epoch = self._epoch
+                try:
+                    lines = await asyncio.to_thread(source.window, page * PAGE, PAGE)
+                except Exception as error:  # as in follow
+                    if epoch == self._epoch:
+                        self._failed.add(page)
+                        self.post_message(self.Broken(self, error))
+                    continue
+                if epoch != self._epoch:
+                    continue
+                self._pages[page] = lines
+                self._let_go()
+                self._paint_page(page)
+                if self.cursor // PAGE == page:
+                    self.post_message(self.Moved(self, self.current))
+        finally:
+            self._is_fetching = False
+
+    def _let_go(self) -> None:
+        seen = self.scroll_offset.y // PAGE
+        spare = sorted(self._pages.keys() - {self.cursor // PAGE}, key=lambda page: abs(page - seen))
+        for page in spare[KEPT:]:
+            del self._pages[page]
+
+    def _paint_page(self, page: int) -> None:
+        top = self.scroll_offset.y
+        first, last = max(page * PAGE, top), min((page + 1) * PAGE, top + self.size.height)
+        if first < last:
+            for number in range(first, last):
+                self._forget(number)
             self.refresh()
-            if self.cursor // PAGE == page:
-                self.post_message(self.Moved(self, self.current))
+
+    # --- order --------------------------------------------------------------------------------------------------------
+
+    def _sortable(self) -> list[int]:
+        if isinstance(self.source, Ordering):
+            return sorted(self.source.orders)
+        return [] if self.source is not None else [n for n, one in enumerate(self.columns) if one.sorts]
+
+    def sort(self, column: int | None, descending: bool = False) -> None:
+        """Put what is there in this order; a source that cannot keeps its own."""
+        if column is not None and column not in self._sortable():
+            return
+        self.sorted_by = None if column is None else (column, descending)
+        if self.source is None:
+            self._lay_out(self._in_order(self._given))
+        elif isinstance(self.source, Ordering):
+            self.run_worker(self.follow(self.source.ordered(column, descending)), group="rows-order", exclusive=True)
+
+    def action_sort(self, by: int) -> None:
+        """The next or previous of: as it came, the first column upwards, downwards, the second upwards, …"""
+        states: list[tuple[int, bool] | None] = [None]
+        states += [(column, descending) for column in self._sortable() for descending in (False, True)]
+        here = states.index(self.sorted_by) if self.sorted_by in states else 0
+        chosen = states[(here + by) % len(states)]
+        if len(states) > 1:
+            self.sort(*(chosen or (None, False)))
+
+    def _in_order(self, lines: Sequence[Line]) -> Sequence[Line]:
+        if self.sorted_by is None:
+            return lines
+        column, descending = self.sorted_by
+        return sorted(lines, key=lambda line: _sort_value(line, column), reverse=descending)
 
     # --- drawing ------------------------------------------------------------------------------------------------------
 
     def widths(self) -> list[tuple[int, Column, int]]:
         """(place, column, width) of those that there is room for."""
         room = self.scrollable_content_region.width or self.size.width
+        if self._laid is not None and self._laid[0] == room:
+            return self._laid[1]
         seen = [(n, one) for n, one in enumerate(self.columns) if room >= one.least]
-        spare = room - sum(one.width for _, one in seen) - 2 * max(len(seen) - 1, 0)
+        spare = room - sum(one.width for _, one in seen) - _GAP * max(len(seen) - 1, 0)
         growing = sum(one.grows for _, one in seen)
-        return [(n, one, max(one.width + (spare // growing if one.grows else 0), 1)) for n, one in seen]
+        laid = [(n, one, max(one.width + (spare // growing if one.grows else 0), 1)) for n, one in seen]
+        self._laid = (room, laid)
+        self._drawn.clear()
+        return laid
 
     def render_line(self, y: int) -> Strip:
         width = self.size.width
-        if y == 0:
+        if y < self._head:
             style = self.get_component_rich_style("rows--head")
-            return self._strip(tuple(one.title for one in self.columns), style, width, is_head=True)
-        number = self.scroll_offset.y + y - 1
+            return self._strip(tuple(map(self._heading, range(len(self.columns)))), style, width)
+        number = self.scroll_offset.y + y - self._head
         if number >= self._count:
-            if self._count == 0 and y == 1:
+            if self._count == 0 and y == self._head:
                 style = self.get_component_rich_style("rows--muted")
-                return Strip([Segment(self.empty[:width].ljust(width), style)], width)
+                return Strip([Segment(fit(self.empty, width), style)], width)
             return Strip.blank(width, self.rich_style)
+        self.widths()
+        is_here = number == self.cursor and (self.has_focus or self.screen.focused is not None)
+        place = (number, is_here)
+        strip = self._drawn.get(place)
+        if strip is not None and strip.cell_length == width:
+            return strip
         line = self.line_at(number)
         if line is None:
-            self._want(number // PAGE)
-        is_here = number == self.cursor and (self.has_focus or self.screen.focused is not None)
-        style = self.rich_style
-        if line is not None and line.tone:
-            style = self.get_component_rich_style(f"rows--{line.tone}")
-        if is_here:
-            style = self.get_component_rich_style("rows--cursor")
-        return self._strip(line.cells if line else ("·",), style, width, is_head=False, plain=is_here)
+            self._want()
+            return self._strip(("·",), self._style("cursor" if is_here else "muted"), width)
+        strip = self._strip(line.cells, self._style("cursor" if is_here else line.tone), width, plain=is_here)
+        self._drawn[place] = strip
+        if len(self._drawn) > _DRAWN:
+            self._drawn.popitem(last=False)
+        return strip
 
-    def _want(self, page: int) -> None:
-        if page not in self._asked and self.source is not None:
-            self._asked.add(page)
-            self.run_worker(self._fetch(page, self._epoch), group="rows")
+    def _heading(self, column: int) -> str:
+        title = self.columns[column].title
+        if self.sorted_by is None or self.sorted_by[0] != column:
+            return title
+        return f"{title} {'▼' if self.sorted_by[1] else '▲'}"
 
-    def _strip(
-        self, cells: tuple[str | Text, ...], style: Style, width: int, *, is_head: bool, plain: bool = False
-    ) -> Strip:
-        text = Text(end="", no_wrap=True)
+    def _style(self, tone: str) -> Style:
+        return self.get_component_rich_style(f"rows--{tone}") if tone else self.rich_style
+
+    def _strip(self, cells: tuple[str | Text, ...], style: Style, width: int, *, plain: bool = False) -> Strip:
+        segments: list[Segment] = []
+        said: list[str] = []  # of the line's own style, not yet a segment
+        length = 0
         for place, column, room in self.widths():
-            cell = cells[place] if place < len(cells) else ""
-            piece = cell.copy() if isinstance(cell, Text) else Text(cell)
-            if plain:
-                piece = Text(piece.plain)
-            piece.truncate(room, overflow="ellipsis")
-            piece.align(column.align, room)
-            if text:
-                text.append("  ")
-            text.append_text(piece)
-        text.truncate(width, pad=True)
-        segments = Segment.apply_style(text.render(self.app.console), style)
-        return Strip(segments).adjust_cell_length(width, style)
+            if length >= width:
+                break
+            gap = _GAP if length else 0
+            room = min(room, max(width - length - gap, 0))
+            cell = cleaned(cells[place]) if place < len(cells) else ""
+            if plain and isinstance(cell, Text):
+                cell = cell.plain
+            said.append(" " * min(gap, width - length))
+            if isinstance(cell, str):
+                said.append(fit(cell, room, to_right=column.align == "right"))
+            else:
+                segments.append(Segment("".join(said), style))
+                said.clear()
+                segments += Segment.apply_style(self._piece(cell, room, column.align), style)
+            length = min(length + gap, width) + room
+        said.append(" " * (width - length))
+        segments.append(Segment("".join(said), style))
+        return Strip([one for one in segments if one.text], width)
+
+    def _piece(self, cell: Text, room: int, align: Literal["left", "right"]) -> list[Segment]:
+        piece = cell.copy()
+        piece.end = ""
+        piece.truncate(room, overflow="ellipsis")
+        piece.align(align, room)
+        return list(piece.render(self.app.console))
+
+    def _forget(self, number: int) -> None:
+        self._drawn.pop((number, True), None)
+        self._drawn.pop((number, False), None)
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._drawn.clear()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        if round(old_value) != round(new_value):
+            self._want()
 
     # --- moving -------------------------------------------------------------------------------------------------------
 
@@ -260,21 +473,24 @@ class Rows(ScrollView, can_focus=True):
         """Put the cursor there, seen."""
         self.cursor = max(0, min(number, self._count - 1))
 
-    def watch_cursor(self, _: int, now: int) -> None:
-        height = max(self.size.height - 1, 1)
+    def watch_cursor(self, before: int, now: int) -> None:
+        height = max(self.size.height - self._head, 1)
         top = self.scroll_offset.y
         if now < top:
             self.scroll_to(y=now, animate=False)
         elif now >= top + height:
             self.scroll_to(y=now - height + 1, animate=False)
-        self.refresh()
+        if self.scroll_offset.y == top:  # else all of it is painted anyway
+            for number in (before, now):
+                if 0 <= number - top < height:
+                    self.refresh_line(number + self._head)
         self.post_message(self.Moved(self, self.current))
 
     def action_move(self, by: int) -> None:
         self.move_to(self.cursor + by)
 
     def action_leap(self, pages: int) -> None:
-        self.move_to(self.cursor + pages * max(self.size.height - 2, 1))
+        self.move_to(self.cursor + pages * max(self.size.height - self._head - 1, 1))
 
     def action_end(self, which: int) -> None:
         self.move_to(0 if which < 0 else self._count - 1)
@@ -284,10 +500,35 @@ class Rows(ScrollView, can_focus=True):
             self.post_message(self.Chosen(self, line))
 
     def on_click(self, event: events.Click) -> None:
-        number = self.scroll_offset.y + event.y - 1
-        if event.y == 0 or number >= self._count:
+        if event.y < self._head:
+            self._click_head(event.x)
+            return
+        number = self.scroll_offset.y + event.y - self._head
+        if number >= self._count:
             return
         if number == self.cursor:
             self.action_choose()
         else:
             self.move_to(number)
+
+    def _click_head(self, x: int) -> None:
+        left = 0
+        for place, _, room in self.widths():
+            if left <= x < left + room + _GAP:
+                if self.sorted_by == (place, True):
+                    self.sort(None)
+                else:
+                    self.sort(place, self.sorted_by == (place, False))
+                return
+            left += room + _GAP
+
+
+def _sort_value(line: Line, column: int) -> tuple[int, Any]:
+    """Nothing last, numbers by size, words without regard to capitals."""
+    if column < len(line.values):
+        value = line.values[column]
+        if value is None:
+            return (2, "")
+        return (1, value.casefold()) if isinstance(value, str) else (0, value)
+    cell = line.cells[column] if column < len(line.cells) else ""
+    return (1, str(cell).casefold())
