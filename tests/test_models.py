@@ -217,11 +217,11 @@ def test_golden_scores_notice_swapped_colours(name: str) -> None:
 
 
 def test_the_language_library_gives_its_golden_scores() -> None:
-    from appliance.commands.models import _languages  # pyright: ignore[reportPrivateUsage] as verify asks it
+    from appliance.models.verify import languages
 
     vectors = golden.read(MODELS, "language")
     assert vectors is not None
-    findings = golden.check(KNOWN["language"], vectors, MODELS / "golden", _languages)
+    findings = golden.check(KNOWN["language"], vectors, MODELS / "golden", languages)
     assert [finding for finding in findings if not finding.holds] == []
 
 

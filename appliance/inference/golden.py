@@ -66,10 +66,13 @@ class Finding(msgspec.Struct, frozen=True):
 def read(models_dir: Path, name: str) -> Golden | None:
     """None where the model has no golden.json. Raises Misconfigured that names the file and the field."""
     path = models_dir / name / "golden.json"
+    return parse(path) if path.exists() else None
+
+
+def parse(path: Path) -> Golden:
+    """The golden vectors in this file. Raises Misconfigured that names it and the field."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Golden)
-    except FileNotFoundError:
-        return None
     except OSError as error:
         raise Misconfigured(f"{path}: cannot be read ({error.strerror})") from error
     except msgspec.MsgspecError as error:

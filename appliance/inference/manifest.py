@@ -200,6 +200,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     notes: str = ""
 
     @property
+    def has_terms(self) -> bool:
+        """Its licence is none of the known free ones: its publisher's terms are to be read and accepted first."""
+        return self.licence.startswith("LicenseRef-")
+
+    @property
     def size_bytes(self) -> int:
         return sum(file.size_bytes for file in self.files)
 
@@ -212,14 +217,20 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read(folder: Path) -> Manifest:
     """The manifest in a model's folder. Raises Misconfigured that names the file and the field."""
     path = folder / "manifest.toml"
+    manifest = parse(path)
+    if manifest.name != folder.name:
+        raise Misconfigured(f"{path}: name is {manifest.name!r} but the folder is {folder.name!r}")
+    return manifest
+
+
+def parse(path: Path) -> Manifest:
+    """The manifest in this file, wherever it lies. Raises Misconfigured that names the file and the field."""
     try:
         manifest = msgspec.convert(tomllib.loads(path.read_text()), Manifest)
     except OSError as error:
         raise Misconfigured(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise Misconfigured(f"{path}: {error}") from error
-    if manifest.name != folder.name:
-        raise Misconfigured(f"{path}: name is {manifest.name!r} but the folder is {folder.name!r}")
     for file in manifest.files:
         _check(file, f"{path}: {file.name}")
     return manifest

@@ -16,7 +16,7 @@ import msgspec
 
 from appliance.categories import Category
 from appliance.errors import Failure, Misconfigured
-from appliance.inference import runtime
+from appliance.inference import manifest, runtime
 from appliance.inference.batching import Expired, Figures, Lane, Stopped
 from appliance.inference.manifest import Manifest, Task
 from appliance.inference.runtime import OpenModel
@@ -52,6 +52,7 @@ class Registry:
     def __init__(self, settings: Settings, manifests: Mapping[str, Manifest]) -> None:
         self._settings = settings
         self._places = {name: _Place(each) for name, each in manifests.items() if runtime.can_open(each)}
+        self._learning = threading.Lock()
 
     def open_wanted(self, categories: Mapping[str, Category]) -> None:
         """Load what the settings name, or what is fetched and the categories use. Raises Misconfigured when a model
@@ -139,9 +140,20 @@ class Registry:
         return not runtime.missing_files(self._places[name].manifest, self._settings.weights_dir / name)
 
     def _place(self, name: str) -> _Place:
-        if name not in self._places:
+        if name not in self._places and not self._learn(name):
             raise Unknown(f"No model is called {name}; see: customhouse models list")
         return self._places[name]
+
+    def _learn(self, name: str) -> bool:
+        """A manifest that was added since we began. Raises Misconfigured when it cannot be read."""
+        folder = self._settings.models_dir / name
+        if folder.parent != self._settings.models_dir or not (folder / "manifest.toml").is_file():
+            return False
+        found = manifest.read(folder)
+        with self._learning:
+            if runtime.can_open(found) and name not in self._places:
+                self._places = {**self._places, name: _Place(found)}  # anew: others may be walking through the former
+        return name in self._places
 
     def _open(self, place: _Place) -> None:
         """Into an empty place."""

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import tomllib
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
@@ -23,6 +24,7 @@ from appliance.errors import Misconfigured, WeightsError
 
 CHUNK = 1 << 20
 _SPARE = 64 << 20
+_ASK_AGAIN_S = 0.1
 
 
 class WrongDigest(Exception):
@@ -51,6 +53,11 @@ def place(target: Path, chunks: Iterable[bytes], sha256: str) -> None:
         give_name(new, target)
     finally:
         new.unlink(missing_ok=True)
+
+
+def write(target: Path, data: bytes) -> None:
+    """The bytes are under the target's name, whole or not at all."""
+    place(target, [data], hashlib.sha256(data).hexdigest())
 
 
 def give_name(new: Path, target: Path) -> None:
@@ -94,9 +101,17 @@ def scratch(folder: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix=".scratch-", dir=folder))
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: Path, heard: Callable[[int, int], None] | None = None) -> str:
+    """`heard` is told the bytes that were read, and all; what it raises ends the reading."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        if heard is None:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        hashed, done, size = hashlib.sha256(), 0, path.stat().st_size
+        while chunk := file.read(CHUNK):
+            hashed.update(chunk)
+            done += len(chunk)
+            heard(done, size)
+        return hashed.hexdigest()
 
 
 def git_digest(path: Path) -> str:
@@ -113,16 +128,19 @@ def git_digest(path: Path) -> str:
 
 @contextlib.contextmanager
 def writing(folder: Path, waiting: Callable[[], None] = lambda: None) -> Generator[None]:
-    """One writer at a time, in any process; says `waiting` when there is another. OSErrors inside become sentences."""
+    """One writer at a time, in any process; says `waiting` again and again while there is another, and what that raises
+    ends the waiting. OSErrors inside become sentences."""
     try:
         make_folder(folder)
         with (folder / ".writing").open("w") as lock:
             _belong(folder / ".writing")
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting()
-                fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets it go, however the other process ends
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break  # the kernel lets it go, however the other process ends
+                except BlockingIOError:
+                    waiting()
+                    time.sleep(_ASK_AGAIN_S)
             for left in [*folder.glob(".scratch-*"), *folder.glob("*/.*.new"), *folder.glob(".*.new")]:
                 shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
             yield
@@ -186,23 +204,26 @@ def _write_lock(folder: Path, lock: dict[str, Record]) -> None:
     for source, found in sorted(lock.items()):
         lines.append(f"\n[{json.dumps(source)}]\n")
         lines += [f"{key} = {json.dumps(value)}\n" for key, value in msgspec.structs.asdict(found).items()]
-    data = "".join(lines).encode()
-    place(lock_file(folder), [data], hashlib.sha256(data).hexdigest())
+    write(lock_file(folder), "".join(lines).encode())
 
 
 class Digests:
     """sha256 of files below the folder, remembered with size, time and inode in .digests.json.
 
-    With `trust` off every byte is read. Who may not write there, as the model process, just does not remember.
+    With `trust` off every byte is read. Who may not write there, as the model process, just does not remember. `heard`
+    is told of what is read: the file's name, the bytes read, and all.
     """
 
-    def __init__(self, folder: Path, *, trust: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *, trust: bool = True, heard: Callable[[str, int, int], None] | None = None
+    ) -> None:
         self._folder = folder
         self._path = folder / ".digests.json"
         self._known: dict[str, tuple[int, int, int, str]] = {}
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             self._known = msgspec.json.decode(self._path.read_bytes(), type=dict[str, tuple[int, int, int, str]])
         self._trust = trust
+        self._heard = heard
         self._changed = False
 
     def of(self, path: Path) -> str:
@@ -214,11 +235,21 @@ class Digests:
             known = self._known.get(name)
             if self._trust and known is not None and known[:3] == mark:
                 return known[3]
-            self._known[name] = (*mark, file_digest(path))
+            self._known[name] = (*mark, file_digest(path, self._hearing(path)))
         except OSError as error:
             raise Misconfigured(f"{path}: cannot be read ({error.strerror})") from error
         self._changed = True
         return self._known[name][3]
+
+    def _hearing(self, path: Path) -> Callable[[int, int], None] | None:
+        heard = self._heard
+        if heard is None:
+            return None
+
+        def told(done: int, size: int) -> None:
+            heard(f"reading {path.name}", done, size)
+
+        return told
 
     def keep(self) -> None:
         if not self._changed:

