@@ -1,4 +1,5 @@
-"""What every screen is: a line on top, places on the left where there is room, the body, keys at the bottom.
+"""What every screen is: a line on top, below it what is wrong if anything is, places on the left where there is room,
+the body, keys at the bottom.
 
 A screen renders and asks. `ask` puts a question to the backend in a thread; `do` has something done there, says how it
 went and loads again. Neither ever freezes the keys, and neither loses an error.
@@ -9,18 +10,20 @@ went and loads again. Neither ever freezes the keys, and neither loses an error.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol, TypeVar, cast
 
 from rich.text import Text
+from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Footer, Input, Static
 
-from tui import places
+from tui import export, places
 from tui.backend.desk import Desk, Refused
+from tui.widgets.dialogs import Asked, Confirm, Form
 from tui.widgets.rows import Rows
 
 T = TypeVar("T")
@@ -33,6 +36,18 @@ class _Desked(Protocol):
     """The application, as far as a screen knows it."""
 
     desk: Desk
+    alarms: Sequence[str]
+
+    def go(self, name: str) -> None: ...
+
+
+class Rail(Static):
+    """The places; a click goes there."""
+
+    def on_click(self, event: events.Click) -> None:
+        line = event.y - 1  # one is left free above
+        if 0 <= line < len(places.PLACES):
+            cast("_Desked", self.app).go(places.PLACES[line].name)
 
 
 class Place(Screen[None]):
@@ -43,12 +58,20 @@ class Place(Screen[None]):
     """Loads again so often while it is seen; None = only when asked to."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r,f5", "reload", "Reload", show=False, id="place.reload", tooltip="Ask for everything anew"),
+        Binding(
+            "slash", "filter", "Filter", key_display="/", show=False, id="place.filter", tooltip="Type what to look for"
+        ),
+        Binding(
+            "e", "export", "Export", show=False, id="place.export", tooltip="Write the table to a file, as CSV or JSON"
+        ),
+        Binding("escape", "back", "Back", show=False, id="place.back", tooltip="Leave the field, to the table"),
     ]
 
     def compose(self) -> ComposeResult:
         yield Static(id="top")
+        yield Static(id="banner", markup=False)
         with Horizontal(id="middle"):
-            yield Static(id="rail")
+            yield Rail(id="rail")
             with Vertical(id="body"):
                 yield from self.body()
         yield Footer(compact=True, show_command_palette=False)
@@ -70,6 +93,7 @@ class Place(Screen[None]):
 
     def on_screen_resume(self) -> None:
         self._say_where()
+        self.say_alarms()
         self.action_reload()
 
     def on_resize(self) -> None:
@@ -89,6 +113,13 @@ class Place(Screen[None]):
             lines.append(f" {one.key}  {one.title:<18}\n", style=style)
         rail.update(lines)
 
+    def say_alarms(self) -> None:
+        """What is wrong with this box, below the top; nothing when nothing is."""
+        alarms = cast("_Desked", self.app).alarms
+        banner = self.query_one("#banner", Static)
+        banner.display = bool(alarms)
+        banner.update("\n".join(f"▲ {one}" for one in alarms))
+
     def _load_if_seen(self) -> None:
         if self.is_current:
             self.action_reload()
@@ -101,6 +132,68 @@ class Place(Screen[None]):
             await self.load()
         except Exception as error:  # the TUI's worker: a notice, and the traceback in the log
             self.trouble(error)
+
+    # --- what every screen does ---------------------------------------------------------------------------------------
+
+    def action_filter(self) -> None:
+        """To the field that narrows down what is shown, where there is one."""
+        for field in self.query("#filter"):
+            field.focus()
+            return
+        self.notify("Nothing is filtered here.")
+
+    def action_back(self) -> None:
+        """Out of a field, to the table."""
+        if isinstance(self.focused, Input):
+            for rows in self.query(Rows):
+                rows.focus()
+                return
+
+    @work(exclusive=True, group="export")
+    async def action_export(self) -> None:
+        """Write all rows of the table that has the focus, or of the first one, to a file."""
+        rows = self.focused if isinstance(self.focused, Rows) else next(iter(self.query(Rows)), None)
+        if rows is None:
+            self.notify("There is no table here.")
+            return
+        given = await self.app.push_screen_wait(
+            Form(
+                "Export the table",
+                [
+                    Asked("path", "File", f"~/{rows.id or self.NAME}.csv", is_required=True),
+                    Asked("kind", "As", choices=("by its ending", *export.FORMATS)),
+                ],
+                yes="Export",
+                text="All rows as they stand here, not only those that are seen. The file is yours alone (0600).",
+            )
+        )
+        if given is None:
+            return
+        path = export.place(given["path"])
+        kind = given["kind"] if given["kind"] in export.FORMATS else export.kind_of(path)
+        if path.is_dir():
+            self.trouble(Refused(f"{path} is a folder; name a file in it"))
+            return
+        is_there = path.exists()
+        if is_there and not await self.app.push_screen_wait(
+            Confirm("Replace the file?", f"{path} exists. What is in it is lost.", yes="Replace")
+        ):
+            return
+        titles = [one.title for one in rows.columns]
+        try:
+            count = await self.ask(
+                lambda: export.write(path, kind, titles, export.lines(rows.window), replace=is_there)
+            )
+        except export.AlreadyThere:
+            self.trouble(Refused(f"{path}: somebody made it meanwhile; nothing is written"))
+        except OSError as error:
+            self.trouble(Refused(f"{path}: cannot be written ({error.strerror})"))
+        except Exception as error:  # whatever the source raises
+            self.trouble(error)
+        else:
+            self.notify(f"{count:,} rows are in {path}", markup=False)
+
+    # --- asking the backend -------------------------------------------------------------------------------------------
 
     async def ask(self, question: Callable[[], T]) -> T:
         """What the backend answers, asked in a thread. Raises what it raises: `load` may let it."""
