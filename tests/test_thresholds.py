@@ -1,4 +1,4 @@
-"""Thresholds of the built-in categories: moved, given back, taken up by what runs; and what a move would do to jobs done."""
+"""Thresholds of the built-in categories: moved, given back, taken up; and what a move would do to jobs done."""
 
 import json
 import random

@@ -1,7 +1,6 @@
 """`customhouse categories`: what is screened, what answers it, and organisations' own questions."""
 
 import json
-import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,17 +10,15 @@ import click
 import msgspec
 from msgspec import UNSET
 
-from appliance import audit, clock, settings
-from appliance.accounts import custom, organisations
+from appliance import audit, clock, settings, thresholds
+from appliance.accounts import custom, organisations, toggles
 from appliance.accounts.custom import CustomCategory
-from appliance.categories import Category
-from appliance.errors import CustomhouseError
+from appliance.categories import CHECKS, Category
+from appliance.errors import InvalidRequest
 from appliance.house import House
-from appliance.inference.client import Models
-from appliance.jobs import trial
-from appliance.jobs.trial import Trial
-from appliance.media.decoders import Decoders
-from appliance.outbound import Outbound
+from appliance.jobs import replay, trial
+from appliance.jobs.replay import Moved, Replay
+from appliance.thresholds import Threshold
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 _ORG = click.option("--org", required=True, metavar="NAME", help="The organisation whose it is.")
@@ -181,7 +178,8 @@ def try_(what: str, org: str | None, slug: str | None, question: str | None, is_
         if question is None:
             conn = house.db.reader()
             question = custom.find(conn, organisations.named(conn, org or "").id, slug or "").question
-        tried = _tried(house, question, what, is_text)
+        _look_for(what, is_text)
+        tried = trial.once(house.settings, question, what, is_text=is_text)
     if as_json:
         click.echo(msgspec.json.encode(tried))
         return
@@ -225,6 +223,168 @@ def history(slug: str | None, org: str, as_json: bool) -> None:
         click.echo("none")
 
 
+# --- the four toggles ------------------------------------------------------------------------------------------------
+
+
+@categories.command("toggles")
+@click.option("--org", metavar="NAME", help="Only this organisation's.")
+@_JSON
+def toggles_(org: str | None, as_json: bool) -> None:
+    """Show which of the four checks are on, by organisation."""
+    with _house() as house:
+        conn = house.db.reader()
+        off = toggles.by_org(conn)
+        wanted = organisations.every(conn) if org is None else [organisations.referred(conn, org)]
+    found = [{"organisation": one.name, **{check: check not in off[one.id] for check in CHECKS}} for one in wanted]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for one in found:
+        said = "  ".join(f"{check} {'on' if one[check] else 'OFF'}" for check in CHECKS)
+        click.echo(f"{one['organisation']:<24} {said}")
+    if not found:
+        click.echo("no organisations")
+
+
+@categories.command()
+@click.argument("slug", type=click.Choice(CHECKS))
+@click.argument("to", type=click.Choice(["on", "off"]))
+@_ORG
+@click.option("--reason", required=True, help="Why, for the audit log.")
+@click.option("--yes", "is_sure", is_flag=True, help="Do not ask before underage is turned off.")
+@_JSON
+def turn(slug: str, to: str, org: str, reason: str, is_sure: bool, as_json: bool) -> None:
+    """Turn one of the four checks on or off for ORG; for jobs submitted from then on."""
+    if slug == "underage" and to == "off":
+        click.echo(toggles.UNDERAGE_WARNING, err=True)
+        if not is_sure:
+            click.confirm("Turn underage off all the same?", abort=True, err=True)
+    with _house() as house:
+        org_id = organisations.referred(house.db.reader(), org).id
+        off = house.db.write(
+            lambda conn: toggles.switch(conn, org_id, slug, to == "on", actor=audit.operator(), reason=reason)
+        )
+    if as_json:
+        click.echo(json.dumps({"organisation": org, **{check: check not in off for check in CHECKS}}))
+        return
+    click.echo(f"{slug} is {to} for {org}; for jobs submitted from now on")
+
+
+# --- thresholds ------------------------------------------------------------------------------------------------------
+
+
+@categories.command("thresholds")
+@click.argument("slug", required=False, type=click.Choice(CHECKS))
+@click.option("--history", "is_history", is_flag=True, help="Every change: who made it, when and why.")
+@_JSON
+def thresholds_(slug: str | None, is_history: bool, as_json: bool) -> None:
+    """List the thresholds: what each source has to reach, and whether it answers on this box."""
+    with _house() as house:
+        conn = house.db.reader()
+        past = thresholds.history(conn, slug) if is_history else []
+        found = [] if is_history else [one for one in _thresholds(house) if slug in (None, one.category)]
+    if as_json:
+        said = [{**msgspec.to_builtins(one), "created_at": clock.rfc3339(one.created_at)} for one in past]
+        now = [{**msgspec.to_builtins(one), "is_moved": one.is_moved} for one in found]
+        click.echo(json.dumps(said if is_history else now, indent=2))
+        return
+    for one in past:
+        to = "the file's" if one.value is None else f"{one.value:g}"
+        when = clock.rfc3339(one.created_at)
+        click.echo(f"{one.category:<18} {one.source:<32} {one.was:g} → {to}  {when}  {one.actor}  {one.reason or ''}")
+    for one in found:
+        marks = [f"the file says {one.file:g}"] if one.is_moved else []
+        marks += [] if one.answers else ["does not answer here"]
+        click.echo(f"{one.category:<18} {one.source:<32} ≥ {one.value:<6g} {', '.join(marks)}")
+    if is_history and not past:
+        click.echo("no threshold was ever moved: config/categories.toml holds", err=True)
+
+
+@categories.command()
+@click.argument("slug", type=click.Choice(CHECKS))
+@click.argument("value", metavar="VALUE|file")
+@click.option("--of", "source", metavar="SOURCE", help="MODEL:LABEL, or judge: which of the category's thresholds.")
+@click.option("--preview", is_flag=True, help="Count what would flip of the jobs that are done; change nothing.")
+@click.option(
+    "--jobs", type=click.IntRange(1, replay.MOST), default=10_000, show_default=True, help="How many, the newest."
+)
+@click.option("--org", metavar="NAME", help="Only jobs of this organisation.")
+@click.option("--reason", help="Why, for the audit log; needed unless it is a preview.")
+@_JSON
+def threshold(
+    slug: str,
+    value: str,
+    source: str | None,
+    preview: bool,
+    jobs: int,
+    org: str | None,
+    reason: str | None,
+    as_json: bool,
+) -> None:
+    """Move a threshold of SLUG to VALUE, or give it back to config/categories.toml with `file`.
+
+    It holds for what is judged from then on, of every organisation, without a restart. Say which with --of where a
+    category has several; without it the one that answers here.
+    """
+    to = _value(value)
+    with _house() as house:
+        name = source or _only(slug, _thresholds(house))
+        if preview:
+            org_id = None if org is None else organisations.referred(house.db.reader(), org).id
+            name = thresholds.named(house.shipped_categories[slug], slug, name)
+            file = next(one.file for one in _thresholds(house) if (one.category, one.source) == (slug, name))
+            read = Replay(house.db.reader, house.categories, jobs, org_id=org_id)
+            moved = read.moved(slug, name, file if to is None else thresholds.usable(to))
+            _say_moved(moved, as_json)
+            return
+        if not (reason or "").strip():
+            raise click.UsageError("--reason is needed: it is kept in the audit log")
+        shipped = house.shipped_categories
+        made = house.db.write(
+            lambda conn: thresholds.put(conn, shipped, slug, name, to, actor=audit.operator(), reason=reason)
+        )
+    if as_json:
+        click.echo(json.dumps({**msgspec.to_builtins(made), "created_at": clock.rfc3339(made.created_at)}))
+        return
+    said = "what config/categories.toml says" if to is None else f"{to:g}"
+    click.echo(f"{slug}: {name} counts from {said} on, instead of {made.was:g}")
+
+
+def _thresholds(house: House) -> list[Threshold]:
+    models = house.settings.inference
+    judges = {slug: models.text_judge if slug == "text" else models.vision_judge for slug in CHECKS}
+    return thresholds.every(house.db.reader(), house.shipped_categories, judges)
+
+
+def _only(slug: str, there: list[Threshold]) -> str:
+    answering = [one.source for one in there if one.category == slug and one.answers]
+    if len(answering) != 1:
+        names = ", ".join(one.source for one in there if one.category == slug)
+        raise InvalidRequest(f"{slug} has several thresholds; say which with --of: {names}")
+    return answering[0]
+
+
+def _value(value: str) -> float | None:
+    if value == "file":
+        return None
+    try:
+        return float(value)
+    except ValueError as error:
+        raise click.UsageError(f"{value} is no number; give one over 0 and at most 1, or file") from error
+
+
+def _say_moved(moved: Moved, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({**msgspec.to_builtins(moved), "flips": moved.flips}))
+        return
+    click.echo(
+        f"{moved.category}: {moved.source} {moved.before:g} → {moved.after:g}: of the last {moved.jobs:,} jobs, "
+        f"{moved.scored:,} of them with this score, {moved.flips:,} would flip"
+    )
+    click.echo(f"  {moved.turned_true:,} would be {moved.category}; prohibited by that alone: {moved.prohibited:,}")
+    click.echo(f"  {moved.turned_false:,} would not be any more; allowed by that alone: {moved.allowed:,}")
+
+
 @contextmanager
 def _house() -> Generator[House]:
     house = House(settings.load())
@@ -244,43 +404,9 @@ def _switch(slug: str, org: str, reason: str | None, *, enabled: bool) -> Custom
         )
 
 
-def _tried(house: House, question: str, what: str, is_text: bool) -> Trial:
-    settings = house.settings
-    role = "text_judge" if is_text else "vision_judge"
-    judge = settings.inference.text_judge if is_text else settings.inference.vision_judge
-    if not judge:
-        raise CustomhouseError(
-            f"No {role.replace('_', ' ')} is configured. Fetch a model of task {role.replace('_', '-')} (customhouse "
-            f"models list, customhouse models fetch NAME) and name it in inference.{role}"
-        )
-    models = Models(settings.inference_socket, settings.inference.deadline_s)
-    try:
-        if is_text:
-            return trial.of_text(models, judge, question, what)
-        decoders = Decoders(settings)
-        try:
-            with _file(house, what) as path:
-                return trial.of_picture(models, decoders, judge, question, path)
-        finally:
-            decoders.close()
-    finally:
-        models.close()
-
-
-@contextmanager
-def _file(house: House, what: str) -> Generator[Path]:
-    """The picture as a file, fetched when it is an address."""
-    if not what.startswith(("http://", "https://")):
-        if not Path(what).is_file():
-            raise click.UsageError(f"{what} is neither a file nor an http(s) URL; for a text, add --text")
-        yield Path(what)
-        return
-    media = house.settings.media
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "picture"
-        outbound = Outbound(media.allowed_private_cidrs)
-        outbound.fetch(what, path, media.max_image_mb * 1_000_000, media.fetch_timeout_s)
-        yield path
+def _look_for(what: str, is_text: bool) -> None:
+    if not is_text and not what.startswith(("http://", "https://")) and not Path(what).is_file():
+        raise click.UsageError(f"{what} is neither a file nor an http(s) URL; for a text, add --text")
 
 
 def _print(one: CustomCategory, as_json: bool, said: str) -> None:

@@ -17,9 +17,10 @@ from appliance.accounts import organisations
 from appliance.database import Connection
 from appliance.errors import InvalidRequest, Misconfigured
 from appliance.house import House
-from appliance.moderations import evaluations
+from appliance.moderations import evaluations, sampling
 from appliance.moderations import preview as replay
 from appliance.moderations.preview import Report, Wanted
+from appliance.moderations.sampling import Rate
 from appliance.policies import body as bodies
 from appliance.policies import change, rows
 from appliance.policies.change import By
@@ -53,19 +54,36 @@ def policies() -> None:
 
 
 @policies.command("list")
-@_ORG
+@click.option("--org", help="The organisation: its name or id; without it, every organisation's.")
 @_JSON
-def list_(org: str, as_json: bool) -> None:
-    """List the policies, the default first."""
+def list_(org: str | None, as_json: bool) -> None:
+    """List the policies, the default first, and how often the sampled audit disagreed with the version in force."""
     with _house() as house:
-        org_id = _begun(house, org)
+        if org is not None:
+            _begun(house, org)
         conn = house.db.reader()
-        found = [(policy, rows.made(conn, policy)) for policy in rows.every(conn, org_id)]
+        wanted = organisations.every(conn) if org is None else [organisations.referred(conn, org)]
+        found: list[tuple[str, Policy, Made, Rate | None]] = []
+        for one in wanted:
+            audited = {rate.version_id: rate for rate in sampling.rates(conn, one.id)}
+            for policy in rows.every(conn, one.id):
+                made = rows.made(conn, policy)
+                found.append((one.name, policy, made, audited.get(made.id)))
     if as_json:
-        click.echo(json.dumps([_as_dict(policy, made) for policy, made in found], indent=2))
+        said = [
+            {
+                "organisation": name,
+                **_as_dict(policy, made),
+                "audited": None if rate is None else msgspec.to_builtins(rate),
+            }
+            for name, policy, made, rate in found
+        ]
+        click.echo(json.dumps(said, indent=2))
         return
-    for policy, made in found:
-        click.echo(_line(policy, made))
+    for name, policy, made, rate in found:
+        whose = "" if org is not None else f"{name:<20} "
+        checked = "" if rate is None else f"  audited {rate.sampled:,}, {rate.share:.1%} disagreed"
+        click.echo(f"{whose}{_line(policy, made)}{checked}")
 
 
 @policies.command()
@@ -156,6 +174,47 @@ def version(policy: str, org: str, reason: str, as_json: bool, **how: Any) -> No
         ),
         as_json,
     )
+
+
+@policies.command()
+@click.argument("policy")
+@click.option("--version", "number", type=int, help="Begin with this version instead of the one in force.")
+@_ORG
+@_REASON
+@_JSON
+def edit(policy: str, number: int | None, org: str, reason: str, as_json: bool) -> None:
+    """Write the next version of POLICY in $EDITOR, as TOML; in force as it is saved. Unchanged, nothing is made."""
+    by = _by(reason)
+    with _house() as house:
+        conn = house.db.reader()
+        found = rows.find(conn, _begun(house, org), policy)
+        before = rows.made(conn, found, number).body
+    text = click.edit(bodies.toml(before), extension=".toml", require_save=True)
+    if text is None:
+        raise InvalidRequest("Nothing was saved: no version was made")
+    given = bodies.parse(text)
+    _write(
+        org,
+        lambda conn, org_id, _: change.add(conn, rows.find(conn, org_id, policy), given, ANALYZERS, by, is_whole=True),
+        as_json,
+    )
+
+
+@policies.command()
+@click.argument("policy")
+@click.argument("to", type=click.Choice(["on", "off"]))
+@_ORG
+@_REASON
+@_JSON
+def observe(policy: str, to: str, org: str, reason: str, as_json: bool) -> None:
+    """Have POLICY decide and record, but answer allow; or, with off, hold again. Makes a version."""
+    by, wanted = _by(reason), to == "on"
+
+    def act(conn: Connection, org_id: str, _: Path) -> Policy:
+        found = rows.find(conn, org_id, policy)
+        return change.observe(conn, found, wanted, ANALYZERS, by)
+
+    _write(org, act, as_json)
 
 
 @policies.command()

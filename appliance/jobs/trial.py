@@ -1,16 +1,21 @@
 """One example put to a judge while somebody waits: what a question would say, before it is asked of everything."""
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from appliance.accounts import custom
+from appliance.errors import InvalidRequest, Misconfigured
 from appliance.inference.client import Models
 from appliance.inference.wire import Answer, LookRequest, Question, ReadRequest
 from appliance.jobs import scoring
 from appliance.jobs.job import Score
 from appliance.media.decoders import Decoders
+from appliance.outbound import Outbound
+from appliance.settings import Settings
 
 _ASKED = "asked"
 
@@ -30,6 +35,49 @@ class Trial(msgspec.Struct, frozen=True):
 class PolicyTrial(Trial, frozen=True):
     output: str | None = None
     """The judge's own words, when it gave any."""
+
+
+def once(settings: Settings, question: str, what: str, *, is_text: bool) -> Trial:
+    """A question put to a text, or to a picture's file or address, by the configured judge; nothing is kept. For who
+    holds no decoders open: an operator at a terminal. Raises Misconfigured without a judge, InvalidRequest for what is
+    no file, and Failure when it could not be asked."""
+    role = "text_judge" if is_text else "vision_judge"
+    judge = settings.inference.text_judge if is_text else settings.inference.vision_judge
+    if not judge:
+        raise Misconfigured(
+            f"No {role.replace('_', ' ')} is configured. Fetch a model of task {role.replace('_', '-')} (customhouse "
+            f"models list, customhouse models fetch NAME) and name it in inference.{role}"
+        )
+    models = Models(settings.inference_socket, settings.inference.deadline_s)
+    try:
+        if is_text:
+            return of_text(models, judge, question, what)
+        with _file(settings, what) as path:
+            decoders = Decoders(
+                msgspec.structs.replace(settings, media=msgspec.structs.replace(settings.media, decoders=1))
+            )
+            try:
+                return of_picture(models, decoders, judge, question, path)
+            finally:
+                decoders.close()
+    finally:
+        models.close()
+
+
+@contextmanager
+def _file(settings: Settings, what: str) -> Generator[Path]:
+    """The picture as a file, fetched when it is an address."""
+    if not what.startswith(("http://", "https://")):
+        if not Path(what).is_file():
+            raise InvalidRequest(f"{what} is neither a file nor an http(s) address")
+        yield Path(what)
+        return
+    media = settings.media
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "picture"
+        outbound = Outbound(media.allowed_private_cidrs)
+        outbound.fetch(what, path, media.max_image_mb * 1_000_000, media.fetch_timeout_s)
+        yield path
 
 
 def of_picture(

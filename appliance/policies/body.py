@@ -1,5 +1,7 @@
 """A version's body as it is asked for: read over another one, every member checked, and told apart from it."""
 
+import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
 
@@ -63,6 +65,46 @@ def diff(before: Body, after: Body) -> dict[str, list[Any]]:
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     }
+
+
+def flat(body: Body) -> dict[str, Any]:
+    """Every member by its path: analyzers.spam.thresholds.block."""
+    return _flat(msgspec.to_builtins(body))
+
+
+def toml(body: Body) -> str:
+    """For an editor. What `parse` reads of it is the same body; a threshold that is not there never applies."""
+    reuse, semantic = body.hash_reuse, body.semantic
+    lines = [
+        "# A threshold that is not there never applies; an analyzer that is not there is off.",
+        f"observe_only = {_toml(body.observe_only)}",
+        "",
+        "[hash_reuse]",
+        *(f"{name} = {_toml(getattr(reuse, name))}" for name in reuse.__struct_fields__),
+        "",
+        "[semantic]",
+        *(f"{name} = {_toml(getattr(semantic, name))}" for name in semantic.__struct_fields__),
+    ]
+    for name, rule in body.analyzers.items():
+        steps = {step: getattr(rule.thresholds, step) for step in Thresholds.__struct_fields__}
+        said = ", ".join(f"{step} = {_toml(limit)}" for step, limit in steps.items() if limit is not None)
+        lines += ["", f"[analyzers.{name}]", f"enabled = {_toml(rule.enabled)}"]
+        lines += [f"thresholds = {{ {said} }}"] if said else []
+    return "\n".join([*lines, ""])
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The members that an edited file names, for `draft`. Raises InvalidRequest with the place of a mistake."""
+    try:
+        return {name: one for name, one in tomllib.loads(text).items() if name != "name"}
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidRequest(f"That is no TOML: {error}") from error
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value)
 
 
 def _flat(value: dict[str, Any], start: str = "") -> dict[str, Any]:

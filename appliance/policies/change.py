@@ -115,6 +115,13 @@ def add(
     return _advance(conn, policy, body, by, "policy.version_made", before)
 
 
+def observe(conn: Connection, policy: Policy, is_on: bool, known: Sequence[str], by: By) -> Policy:
+    """The next version observes only, or does not any more; in force at once. Raises Conflict when it is so already."""
+    if rows.made(conn, policy).body.observe_only == is_on:
+        raise Conflict(f"{policy.slug!r} {'observes only' if is_on else 'decides'} already")
+    return add(conn, policy, {"observe_only": is_on}, known, by)
+
+
 def activate(conn: Connection, policy: Policy, number: int, by: By) -> Policy:
     """A copy of that version as the next one, in force at once. Raises NotFound, and Conflict when it is in force."""
     if number == policy.active:

@@ -1,7 +1,7 @@
 """The operator's terms: rows of `keyword`, an organisation's own or (org_id None) every organisation's."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, cast, get_args
 
 import msgspec
@@ -31,10 +31,29 @@ class Keyword(msgspec.Struct, frozen=True):
     created_at: int
 
 
-class Imported(msgspec.Struct, frozen=True):
+class Imported(msgspec.Struct, frozen=True, omit_defaults=True):
     added: int
     present: int
     """Were on the list already."""
+    refused: int = 0
+    """Lines that were passed over because they cannot be used, where that was asked for."""
+
+
+class Refused(msgspec.Struct, frozen=True):
+    line: int
+    text: str
+    why: str
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What importing lines would do."""
+
+    new: int
+    present: int
+    """On the list already, or twice in the file."""
+    refused: list[Refused]
+    problem: str = ""
+    """Why the list as a whole could not take them."""
 
 
 def add(
@@ -66,28 +85,105 @@ def import_lines(
     match: str = "word",
     category: str | None = None,
     reason: str | None = None,
+    skips_refused: bool = False,
 ) -> Imported:
-    """One term a line; empty lines and those that begin with # are passed over. All or nothing: raises InvalidRequest
-    that names the line, and then nothing is kept."""
-    added = present = 0
-    made: Keyword | None = None
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
+    """One term a line; empty lines and those that begin with # are passed over, and `#! match=regex category=spam` says
+    of the lines after it what they are. All or nothing: raises InvalidRequest that names the line, and then nothing is
+    kept; with `skips_refused` such a line is passed over."""
+    added = present = refused = 0
+    has_expressions: Keyword | None = None
+    for number, line, how in _terms(lines, match, category):
         try:
-            made = _checked(line, org_id, match, category)
+            made = _checked(line, org_id, *how)
         except InvalidRequest as error:
+            if skips_refused:
+                refused += 1
+                continue
             raise InvalidRequest(f"line {number}: {error.message}") from error
+        if made.match == "regex":
+            has_expressions = made
         if _insert(conn, made):
             added += 1
         else:
             present += 1
-    if made is not None:
-        _bound(conn, made)
+    if has_expressions is not None:
+        _bound(conn, has_expressions)
     audit.record(
         conn, actor, "blocklist.import", org_id or "", org_id=org_id, reason=reason, added=added, present=present
     )
-    return Imported(added, present)
+    return Imported(added, present, refused)
+
+
+def check_lines(
+    conn: Connection, lines: Iterable[str], *, org_id: str | None, match: str = "word", category: str | None = None
+) -> Checked:
+    """What `import_lines` would do of the same; nothing is kept."""
+    have = {
+        (row["keyword"], row["match"])
+        for row in conn.execute("SELECT keyword, match FROM keyword WHERE org_id IS :org_id", {"org_id": org_id})
+    }
+    expressing = [keyword for keyword, kind in have if kind == "regex"]
+    before = len(expressing)
+    new = present = 0
+    refused: list[Refused] = []
+    for number, line, how in _terms(lines, match, category):
+        try:
+            made = _checked(line, org_id, *how)
+        except InvalidRequest as error:
+            refused.append(Refused(number, line.strip(), error.message))
+            continue
+        if (made.keyword, made.match) in have:
+            present += 1
+            continue
+        have.add((made.keyword, made.match))
+        new += 1
+        if made.match == "regex":
+            expressing.append(made.keyword)
+    return Checked(new, present, refused, _too_many(expressing) if len(expressing) > before else "")
+
+
+def export_lines(conn: Connection, org_id: str | None) -> Iterator[str]:
+    """One list as `import_lines` reads it. What is not enabled is a remark."""
+    rows = conn.execute(
+        """
+        SELECT * FROM keyword WHERE org_id IS :org_id
+        ORDER BY match, category IS NOT NULL, category, keyword
+        """,
+        {"org_id": org_id},
+    )
+    said: tuple[str, str | None] | None = None
+    for one in map(_keyword, rows):
+        if (one.match, one.category) != said:
+            said = (one.match, one.category)
+            yield f"#! match={one.match}" + (f" category={one.category}" if one.category else "")
+        if not one.enabled:
+            yield f"# not looked for: {one.keyword}"
+        elif one.keyword.startswith("#"):
+            yield "\\" + one.keyword
+        else:
+            yield one.keyword
+
+
+def _terms(lines: Iterable[str], match: str, category: str | None) -> Iterator[tuple[int, str, tuple[str, str | None]]]:
+    """(number, term, (match, category)). Raises InvalidRequest for a line `#!` that says something else."""
+    how = (match, category)
+    for number, line in enumerate(lines, 1):
+        bare = line.strip()
+        if bare.startswith("#!"):
+            how = _directive(number, bare, category)
+        elif bare and not bare.startswith("#"):
+            # an expression says \# for itself
+            yield number, bare[1:] if bare.startswith("\\#") and how[0] != "regex" else line, how
+
+
+def _directive(number: int, line: str, category: str | None) -> tuple[str, str | None]:
+    said: dict[str, str] = {}
+    for part in line[2:].split():
+        name, _, value = part.partition("=")
+        said[name] = value
+    if not said.keys() <= {"match", "category"} or said.get("match", "word") not in get_args(Kind):
+        raise InvalidRequest(f"line {number}: {line!r} is not understood; write #! match=word category=NAME")
+    return said.get("match", "word"), said.get("category") or category
 
 
 def change(
@@ -181,6 +277,38 @@ def page(conn: Connection, org_id: str | None, *, limit: int, offset: int) -> tu
     return [_keyword(row) for row in rows], int(total)
 
 
+def search(
+    conn: Connection, org_id: str | None, needle: str, *, limit: int, offset: int = 0
+) -> tuple[list[Keyword], int]:
+    """`page` of the terms that have `needle` anywhere, in whatever case, or in their category."""
+    needle = needle.strip()
+    if not needle:
+        return page(conn, org_id, limit=limit, offset=offset)
+    # LIKE folds the case of ASCII only: other letters are looked for as they are written, small, large and capitalised
+    spelled = dict.fromkeys([needle, needle.lower(), needle.upper(), needle.capitalize()])
+    patterns = [needle] if needle.isascii() else list(spelled)
+    like = {f"like{number}": "%" + re.sub(r"([\\%_])", r"\\\1", one) + "%" for number, one in enumerate(patterns)}
+    wanted = {"list": org_id or "", "limit": limit, "offset": offset, **like}
+    fits = " OR ".join(f"keyword LIKE :{name} ESCAPE '\\'" for name in like)
+    where = f"ifnull(org_id, '') = :list AND ({fits} OR category LIKE :like0 ESCAPE '\\')"
+    rows = conn.execute(
+        f"SELECT * FROM keyword WHERE {where} ORDER BY keyword, match LIMIT :limit OFFSET :offset",  # noqa: S608
+        wanted,
+    ).fetchall()
+    (total,) = conn.execute(f"SELECT count(*) FROM keyword WHERE {where}", wanted).fetchone()  # noqa: S608
+    return [_keyword(row) for row in rows], int(total)
+
+
+def sizes(conn: Connection) -> dict[str | None, tuple[int, int]]:
+    """Every list that has a term: whose → how many it has, and how many of them are looked for."""
+    rows = conn.execute(
+        """
+        SELECT ifnull(org_id, '') AS list, count(*) AS terms, sum(enabled) AS enabled FROM keyword GROUP BY list
+        """
+    )
+    return {row["list"] or None: (row["terms"], row["enabled"]) for row in rows}
+
+
 def every(conn: Connection, org_id: str | None) -> list[Keyword]:
     """One list, in the order of the alphabet: an organisation's own terms, or with None those of every organisation."""
     rows = conn.execute(
@@ -247,13 +375,18 @@ def _bound(conn: Connection, made: Keyword) -> None:
     if made.match != "regex":
         return
     rows = conn.execute("SELECT keyword FROM keyword WHERE org_id IS ? AND match = 'regex'", (made.org_id,)).fetchall()
-    if len(rows) > MOST_EXPRESSIONS:
-        raise InvalidRequest(f"A blocklist has at most {MOST_EXPRESSIONS} expressions; this would be {len(rows)}")
-    total = sum(expressions.steps(row["keyword"]) for row in rows)
+    if problem := _too_many([row["keyword"] for row in rows]):
+        raise InvalidRequest(problem)
+
+
+def _too_many(patterns: Sequence[str]) -> str:
+    """Why a list may not have these expressions together, or nothing."""
+    if len(patterns) > MOST_EXPRESSIONS:
+        return f"A blocklist has at most {MOST_EXPRESSIONS} expressions; this would be {len(patterns)}"
+    total = sum(map(expressions.steps, patterns))
     if total > MOST_STEPS:
-        raise InvalidRequest(
-            f"The expressions of a blocklist have at most {MOST_STEPS} steps together; this would be {total}"
-        )
+        return f"The expressions of a blocklist have at most {MOST_STEPS} steps together; this would be {total}"
+    return ""
 
 
 def _insert(conn: Connection, made: Keyword) -> bool:

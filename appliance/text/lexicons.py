@@ -114,6 +114,12 @@ class Lexicons:
         for one in self._lists(org_id, is_patient=False):
             yield from one.hits(views)
 
+    def by_list(self, org_id: str | None, views: list[View]) -> Iterator[tuple[str, Hit]]:
+        """The same with the list that it stands on: shipped, everyone or own. Waits for a list to be built."""
+        for whose, one in zip(("shipped", "everyone", "own"), self._lists(org_id or "", is_patient=True), strict=True):
+            for hit in one.hits(views):
+                yield whose, hit
+
     def are_ready(self, org_id: str) -> bool:
         """Whether `hits` will find every list built, if not the newest: else one may have to be built first."""
         with self._lock:

@@ -13,7 +13,8 @@ from appliance.accounts.keys import Caller
 from appliance.database import Connection, Row
 from appliance.errors import InvalidRequest, NotFound
 from appliance.text import normalize
-from appliance.text.blocklist import Blocklist, Entry
+from appliance.text.blocklist import Blocklist, Entry, Hit
+from appliance.text.view import View
 
 NAME = re.compile(r"[0-9A-Za-z._~-]{1,64}")
 LISTS = 100
@@ -58,6 +59,19 @@ def every(conn: Connection, org_id: str) -> list[NamedList]:
     """By name."""
     rows = conn.execute("SELECT * FROM named_blocklist WHERE org_id = :org ORDER BY name", {"org": org_id})
     return [_list(row) for row in rows]
+
+
+def sizes(conn: Connection) -> list[tuple[str, str, int]]:
+    """Of every organisation: (its id, the list's name, how many items), by name."""
+    rows = conn.execute(
+        """
+        SELECT named_blocklist.org_id, named_blocklist.name, count(named_blocklist_item.id) AS items
+        FROM named_blocklist LEFT JOIN named_blocklist_item ON named_blocklist_item.list_id = named_blocklist.id
+        GROUP BY named_blocklist.id
+        ORDER BY named_blocklist.name, named_blocklist.org_id
+        """
+    )
+    return [(row["org_id"], row["name"], row["items"]) for row in rows]
 
 
 def put(conn: Connection, caller: Caller, name: str, description: str | None, *, keeps_description: bool) -> bool:
@@ -170,6 +184,11 @@ class Matcher:
                 of = items[hit.entry.term]
                 found.setdefault((name, of.id), Match(name, of.id, of.text))
         return list(found.values())
+
+    def hits(self, conn: Connection, org_id: str, name: str, views: list[View]) -> list[tuple[Item, Hit]]:
+        """Every place of every item of one list. Raises NotFound. Blocks: for a thread."""
+        built, items = self._list(conn, org_id, name)
+        return [(items[hit.entry.term], hit) for hit in built.hits(views)]
 
     def _list(self, conn: Connection, org_id: str, name: str) -> tuple[Blocklist, dict[str, Item]]:
         row = _row(conn, org_id, name)
