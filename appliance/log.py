@@ -5,10 +5,14 @@ written as its frames and the exception's class; the sentence stands there only 
 the operating system's, because others may quote what was submitted.
 """
 
+import contextlib
+import fcntl
 import logging
+import os
 import re
 import sys
 import traceback
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -41,9 +45,9 @@ _CHATTY = {
 """httpx and httpcore would log whole addresses at info; stripe each request, and at debug what was sent."""
 
 
-def configure(settings: Log, stream: TextIO | None = None) -> None:
-    """Send every logger of this process to `stream`. Called once, in the process's main; again replaces. Raises
-    Misconfigured on a level that is none."""
+def configure(settings: Log, stream: TextIO | None = None, *, file: Path | None = None) -> None:
+    """Send every logger of this process to `stream`, and to `file` when one is named. Called once, in the process's
+    main; again replaces. Raises Misconfigured on a level that is none, or when the file cannot be written."""
     levels = logging.getLevelNamesMapping()
     if settings.level.upper() not in levels:
         raise Misconfigured(f"log.level is {settings.level!r}; it must be debug, info, warning or error")
@@ -56,7 +60,11 @@ def configure(settings: Log, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
+        if isinstance(old, Rotated):
+            old.close()
     root.addHandler(handler)
+    if file is not None:
+        root.addHandler(Rotated(file, settings.file_mb * 1_000_000, settings.file_count))
     root.setLevel(levels[settings.level.upper()])
     for name, level in _CHATTY.items():
         logging.getLogger(name).setLevel(max(level, root.level))
@@ -65,6 +73,64 @@ def configure(settings: Log, stream: TextIO | None = None) -> None:
 def redact(text: str) -> str:
     """The text with every key, secret and credential in it cut to its kind."""
     return _SECRETS.sub(lambda found: f"{found[1] or found[2] + ' '}…", text)
+
+
+class Rotated(logging.Handler):
+    """JSON lines at the end of a file that several processes may write; as it grows it becomes NAME.1, NAME.2, …
+
+    Each line is one write. Who finds the file full puts it aside under a lock; another who still holds that one finds
+    it full as well, sees that the name is somebody else's by then, and opens the new one.
+    """
+
+    def __init__(self, path: Path, most_bytes: int, count: int) -> None:
+        super().__init__()
+        self._path = path
+        self._most = most_bytes
+        self._count = count
+        self.setFormatter(JsonLines())
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+            self._file = self._opened()
+        except OSError as error:
+            raise Misconfigured(f"{path}: cannot be written ({error.strerror}); see log.files") from error
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            os.write(self._file, f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
+            if os.fstat(self._file).st_size >= self._most:
+                self._turn()
+        except Exception:  # as every handler: what cannot be logged stops nobody
+            self.handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self._file)
+        super().close()
+
+    def _turn(self) -> None:
+        with open(self._path.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self._is_ours():
+                for number in range(self._count - 1, 0, -1):
+                    with contextlib.suppress(FileNotFoundError):
+                        _aside(self._path, number - 1).replace(_aside(self._path, number))
+                if self._count == 1:
+                    self._path.unlink(missing_ok=True)
+            os.close(self._file)
+            self._file = self._opened()
+
+    def _is_ours(self) -> bool:
+        try:
+            return self._path.stat().st_ino == os.fstat(self._file).st_ino
+        except FileNotFoundError:
+            return False
+
+    def _opened(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+
+def _aside(path: Path, number: int) -> Path:
+    return path if number == 0 else path.with_name(f"{path.name}.{number}")
 
 
 class JsonLines(logging.Formatter):

@@ -186,6 +186,12 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     level: str = "info"
     format: str = "auto"
     """auto (text on a terminal, else JSON) | text | json"""
+    files: str = "auto"
+    """on: each process also writes JSON lines to <home>/log. auto: under `customhouse up` only. off: never."""
+    file_mb: int = 10
+    """A log file that has grown to this is put aside and another begun."""
+    file_count: int = 5
+    """Files of each process that are kept, the one that is written included."""
 class Admin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     group: str = ""
     """The Unix group whose members may change things, by command or in the TUI; empty = whoever may write the
@@ -257,6 +263,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def doorbell(self) -> Path:
         """A datagram here wakes an idle worker thread at once."""
         return self.run_dir / "work.sock"
+
+    @property
+    def log_dir(self) -> Path:
+        return self.home / "log"
+
+    def log_file(self, process: str) -> Path | None:
+        """Where this process's lines are written besides standard error; None = nowhere."""
+        return self.log_dir / f"{process}.log" if self.log.files == "on" else None
 
     @property
     def pepper_file(self) -> Path:
@@ -352,6 +366,8 @@ def _check(settings: Settings) -> None:
         raise Misconfigured(f"inference.device is {settings.inference.device!r}; it must be auto, cpu or cuda")
     if settings.log.format not in ("auto", "text", "json"):
         raise Misconfigured(f"log.format is {settings.log.format!r}; it must be auto, text or json")
+    if settings.log.files not in ("auto", "on", "off"):
+        raise Misconfigured(f"log.files is {settings.log.files!r}; it must be auto, on or off")
     for cidr in settings.media.allowed_private_cidrs:
         try:
             ipaddress.ip_network(cidr)
@@ -388,6 +404,8 @@ def _check(settings: Settings) -> None:
         ("retention", "jobs_days", 1),
         ("retention", "moderation_events_days", 0),
         ("retention", "every_s", 1),
+        ("log", "file_mb", 1),
+        ("log", "file_count", 1),
     ):
         if getattr(getattr(settings, section), key) < low:
             raise Misconfigured(f"{section}.{key} must be at least {low}")

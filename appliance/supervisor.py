@@ -38,6 +38,8 @@ class Supervisor:
 
     def __init__(self, settings: Settings, environ: Mapping[str, str] | None = None) -> None:
         self._environ = {**os.environ, **(environ or {}), "CUSTOMHOUSE_HOME": str(settings.home)}
+        if with_files(settings).log.files == "on":
+            self._environ["CUSTOMHOUSE_LOG_FILES"] = "on"
         self._processes: list[_Process] = []
         self._stop = threading.Event()
         self._libc = ctypes.CDLL(None)
@@ -105,6 +107,13 @@ class Supervisor:
     def _die_with_parent(self) -> None:
         # should we be killed outright, the three do not stay behind
         self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def with_files(settings: Settings) -> Settings:
+    """With log files unless they are off: started from a terminal, nobody else keeps what the processes say."""
+    if settings.log.files != "auto":
+        return settings
+    return msgspec.structs.replace(settings, log=msgspec.structs.replace(settings.log, files="on"))
 
 
 def main(settings: Settings) -> int:

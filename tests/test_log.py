@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -120,3 +121,31 @@ def test_client_libraries_do_not_log_addresses_at_info(stream: io.StringIO) -> N
     log.configure(Log(level="info", format="json"), stream)
     logging.getLogger("httpx").info("HTTP Request: GET http://x/heronmark")
     assert stream.getvalue() == ""
+
+
+def test_lines_also_go_to_a_file_that_only_we_and_our_group_read(tmp_path: Path) -> None:
+    file = tmp_path / "log" / "api.log"
+    log.configure(Log(), io.StringIO(), file=file)
+    logging.getLogger("test").warning("job closed", extra={"job": "7"})
+    (line,) = file.read_text().splitlines()
+    assert json.loads(line) | {"time": ""} == {
+        "time": "", "level": "warning", "logger": "test", "event": "job closed", "job": "7",
+    }  # fmt: skip
+    assert file.stat().st_mode & 0o777 == 0o640
+    log.configure(Log(), io.StringIO())
+
+
+def test_a_file_that_has_grown_is_put_aside_and_the_oldest_goes(tmp_path: Path) -> None:
+    file = tmp_path / "api.log"
+    one, other = log.Rotated(file, 400, 3), log.Rotated(file, 400, 3)  # as two API processes
+    for number in range(40):
+        record = logging.makeLogRecord({"msg": f"line {number:02}", "levelno": 20, "levelname": "INFO", "name": "t"})
+        (one if number % 2 else other).emit(record)
+    one.close()
+    other.close()
+    kept = [file, file.with_name("api.log.1"), file.with_name("api.log.2")]
+    assert sorted(path.name for path in tmp_path.glob("api.log*")) == [path.name for path in kept]
+    seen = [json.loads(line)["event"] for path in reversed(kept) for line in path.read_text().splitlines()]
+    assert len(set(seen)) == len(seen)  # none twice
+    assert set(seen) >= {f"line {number:02}" for number in range(36, 40)}
+    assert all(path.stat().st_size < 600 for path in kept)

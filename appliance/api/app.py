@@ -142,7 +142,7 @@ def from_environment() -> Litestar:
     _die_with_parent()
     structs.prepare()
     loaded = settings.load()
-    logs.configure(loaded.log)
+    logs.configure(loaded.log, file=loaded.log_file("api"))
     app = create_app(House(loaded, access.SERVICE), beside=[operators.served(loaded)])
     app.on_startup.append(_end_streams_when_told)
     app.on_startup.append(_spare_what_stays)

@@ -13,8 +13,8 @@ def up() -> None:
     """Run all three processes in the foreground (for evaluation; Ctrl-C stops them)."""
     from appliance import supervisor
 
-    loaded = settings.load()
-    log.configure(loaded.log)
+    loaded = supervisor.with_files(settings.load())
+    log.configure(loaded.log, file=loaded.log_file("up"))
     sys.exit(supervisor.main(loaded))
 
 
@@ -24,7 +24,7 @@ def serve() -> None:
     from appliance.api import server
 
     loaded = settings.load()
-    log.configure(loaded.log)
+    log.configure(loaded.log, file=loaded.log_file("api"))
     sys.exit(server.main(loaded))
 
 
@@ -34,7 +34,7 @@ def work() -> None:
     from appliance.work import process
 
     loaded = settings.load()
-    log.configure(loaded.log)
+    log.configure(loaded.log, file=loaded.log_file("worker"))
     sys.exit(process.main(loaded))
 
 
@@ -44,7 +44,7 @@ def infer() -> None:
     from appliance.inference import server
 
     loaded = settings.load()
-    log.configure(loaded.log)
+    log.configure(loaded.log, file=loaded.log_file("models"))
     sys.exit(server.main(loaded))
 
 
