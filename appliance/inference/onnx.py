@@ -90,6 +90,7 @@ class Session:
         if session is None:
             session = _open(path, threads, ["CPUExecutionProvider"])
         self._session: Any = session
+        self.providers: list[str] = list(session.get_providers())
         self.inputs: list[Port] = [_port(each) for each in session.get_inputs()]
         self.outputs: list[Port] = [_port(each) for each in session.get_outputs()]
         grown = _resident_bytes() - before
