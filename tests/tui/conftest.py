@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 from textual.pilot import Pilot
+from textual.screen import ModalScreen
 from textual.widgets import Input, TextArea
 
 from appliance.house import House
@@ -41,11 +42,20 @@ def desk(house: House, settings: Settings) -> Iterator[Desk]:
 
 
 async def settle(pilot: Pilot[None]) -> None:
-    """Until nothing that a screen asked for is under way."""
+    """Until nothing that a screen asked for is under way, but what waits for a dialog's answer."""
     for _ in range(3):
         await pilot.pause()
-        await pilot.app.workers.wait_for_complete()
+        while _under_way(pilot):
+            await asyncio.sleep(0.005)
     await pilot.pause()
+
+
+def _under_way(pilot: Pilot[None]) -> bool:
+    going = [one for one in pilot.app.workers if not one.is_finished]
+    top = pilot.app.screen
+    if isinstance(top, ModalScreen):  # whoever opened it waits there; what loads beside it does not
+        going = [one for one in going if one.group in ("load", "rows") or one.node is top or top in one.node.ancestors]
+    return bool(going)
 
 
 def drive(
