@@ -280,7 +280,7 @@ class Rows(ScrollView, can_focus=True):
         self._drawn.clear()
         self.virtual_size = Size(0, count + self._head)
         if cursor != self.cursor:
-            self.scroll_to(y=max(top, 0), animate=False)
+            self.scroll_to(y=max(top, 0), animate=False, force=True)
             self.cursor = cursor
         else:
             self.post_message(self.Moved(self, self.current))
@@ -473,13 +473,23 @@ class Rows(ScrollView, can_focus=True):
         """Put the cursor there, seen."""
         self.cursor = max(0, min(number, self._count - 1))
 
+    def see_cursor(self) -> None:
+        """Scroll as little as needed for its line to be seen."""
+        height = max(self.size.height - self._head, 1)
+        top, now = self.scroll_offset.y, self.cursor
+        # by force: how long the table is may be known before it was laid out
+        if now < top:
+            self.scroll_to(y=now, animate=False, force=True)
+        elif now >= top + height:
+            self.scroll_to(y=now - height + 1, animate=False, force=True)
+
+    def on_resize(self) -> None:
+        self.see_cursor()
+
     def watch_cursor(self, before: int, now: int) -> None:
         height = max(self.size.height - self._head, 1)
         top = self.scroll_offset.y
-        if now < top:
-            self.scroll_to(y=now, animate=False)
-        elif now >= top + height:
-            self.scroll_to(y=now - height + 1, animate=False)
+        self.see_cursor()
         if self.scroll_offset.y == top:  # else all of it is painted anyway
             for number in (before, now):
                 if 0 <= number - top < height:
