@@ -66,14 +66,19 @@ class Vitals(msgspec.Struct, frozen=True):
 def look(settings: Settings, conn: Connection | None, models: Models, now_ms: int | None = None) -> Vitals:
     """Ask everything once. Without a connection nothing is said of what stands in the database."""
     now = clock.now_ms() if now_ms is None else now_ms
-    status = status_of(models)
-    beat = heartbeat.last(settings.run_dir)
-    found = (_api(settings), _worker(settings, beat, now), _models(status, now))
-    trouble = [*absent(found), *late(found), *device_trouble(status), *disk_trouble(settings)]
+    processes, status, beat = found(settings, models, now)
+    trouble = [*absent(processes), *late(processes), *device_trouble(status), *disk_trouble(settings)]
     if conn is not None:
         with contextlib.suppress(database.Error):  # the screen that shows rows says so itself
             trouble += [*queue_trouble(conn, now), *stripe_trouble(conn, settings, now)]
-    return Vitals(found, status, beat, tuple(trouble))
+    return Vitals(processes, status, beat, tuple(trouble))
+
+
+def found(settings: Settings, models: Models, now: int) -> tuple[tuple[Process, ...], Status | None, Beat | None]:
+    """The processes, what the model process says of itself, and the worker's last beat."""
+    status = status_of(models)
+    beat = heartbeat.last(settings.run_dir)
+    return (_api(settings), _worker(settings, beat, now), _models(status, now)), status, beat
 
 
 # --- the processes ----------------------------------------------------------------------------------------------------
@@ -228,10 +233,10 @@ def stripe_trouble(conn: Connection, settings: Settings, now: int) -> list[str]:
     """The last good sync is long past, though there is a key."""
     if not settings.billing.stripe_key_file:
         return []
-    found = [at for is_live in (True, False) if (at := sync.position(conn, is_live=is_live)) is not None]
-    if not found:
+    rounds = [at for is_live in (True, False) if (at := sync.position(conn, is_live=is_live)) is not None]
+    if not rounds:
         return []  # the first round has not been
-    newest = max(found, key=lambda at: max(at.last_ok_at or 0, at.last_error_at or 0))
+    newest = max(rounds, key=lambda at: max(at.last_ok_at or 0, at.last_error_at or 0))
     why = f": {newest.last_error}" if newest.last_error else ""
     if newest.last_ok_at is None:
         return [f"Stripe was never synced{why}"]
