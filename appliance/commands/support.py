@@ -17,9 +17,9 @@ from appliance.errors import Misconfigured
 def support_bundle(output: Path | None, yes: bool, as_json: bool) -> None:
     """Gather what somebody who helps has to know, in one archive: no content, no name, no key.
 
-    What is in it: the doctor's findings, versions, settings with their origins, counts, the state of processes, units and
-    models, metrics and the last log lines. A text goes in only when it stands in Customhouse's own source; all else is
-    struck, only its length stays. You are shown the list first; look into it: it is plain JSON. Nothing is sent anywhere.
+    What is in it: the doctor's findings, versions, settings with their origins, counts, the state of processes, units
+    and models, metrics and the last log lines. A text goes in only when it stands in Customhouse's own source; of all
+    else only the length stays. You are shown the list first; look into it: it is plain JSON. Nothing is sent anywhere.
     """
     if as_json and not yes:
         raise click.UsageError("--json needs --yes: there is nobody to ask.")

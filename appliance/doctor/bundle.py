@@ -240,10 +240,8 @@ def _metrics(context: Context) -> list[str]:
         for sample in family.samples:
             if not family.name.startswith("customhouse_") or not words.is_ours(family.name):
                 continue
-            labels = cast("dict[str, str]", sample.labels)
-            inside = ",".join(
-                f'{name}="{words.kept(value)}"' for name, value in sorted(labels.items()) if words.is_ours(name)
-            )
+            ours = {name: words.kept(value) for name, value in sorted(sample.labels.items()) if words.is_ours(name)}
+            inside = ",".join(f'{name}="{value}"' for name, value in ours.items())
             ending = sample.name.removeprefix(family.name)
             if ending in ("", "_total", "_bucket", "_sum", "_count", "_created"):
                 lines.append(f"{family.name}{ending}{{{inside}}} {float(sample.value):g}")

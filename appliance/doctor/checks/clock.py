@@ -18,15 +18,15 @@ def _synchronised(context: Context) -> Outcome:
     said = context.run("timedatectl", "show", "--property=NTPSynchronized", "--value")
     word = said.out.strip() if said and said.code == 0 else ""
     if word in ("yes", "no"):
-        return _is_synchronised(word == "yes", "timedatectl")
+        return is_synchronised(word == "yes", "timedatectl")
     state = _kernel_state()
     if state is None:
         return skipped("Neither timedatectl nor the kernel says whether the clock is synchronised")
-    return _is_synchronised(state != _TIME_ERROR, "adjtimex")
+    return is_synchronised(state != _TIME_ERROR, "adjtimex")
 
 
-def _is_synchronised(is_synchronised: bool, by: str) -> Outcome:
-    if is_synchronised:
+def is_synchronised(yes: bool, by: str) -> Outcome:
+    if yes:
         return ok("The clock is synchronised", by=by, is_synchronised=True)
     return warning(
         "The clock is not synchronised",

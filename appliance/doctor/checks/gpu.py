@@ -105,10 +105,10 @@ def _libraries(context: Context) -> Outcome:
         "ctypes.CDLL(str(capi / 'libonnxruntime_providers_cuda.so'))",
         timeout_s=40,
     )
-    return _libraries_are(None if ran is None else ran.err if ran.code else "")
+    return libraries_are(None if ran is None else ran.err if ran.code else "")
 
 
-def _libraries_are(said: str | None) -> Outcome:
+def libraries_are(said: str | None) -> Outcome:
     if said is None or said:
         line = said.strip().splitlines()[-1] if said else "the loader ended or hung"
         return failed(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from appliance.doctor.context import Context
@@ -169,16 +169,20 @@ def _weight(context: Context) -> Outcome:
 def _owners(context: Context) -> Outcome:
     """Everything belongs to the state directory's owner."""
     settings = context.house()
-    owner = settings.home.stat().st_uid
     known = [settings.database, settings.pepper_file, settings.queue, settings.run_dir, settings.media_dir]
     known.append(settings.weights_dir)
-    strange = [path for path in known if path.exists() and path.stat().st_uid != owner]
+    return owners(settings.home, {path: path.stat().st_uid for path in known if path.exists()})
+
+
+def owners(home: Path, of: Mapping[Path, int]) -> Outcome:
+    owner = home.stat().st_uid
+    strange = [path for path, user in of.items() if user != owner]
     if strange:
+        more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
         return failed(
-            f"{strange[0]}{f' and {len(strange) - 1} more' if len(strange) > 1 else ''}: of another user than the "
-            "folder",
+            f"{strange[0]}{more}: of another user than the folder",
             cause="a command was run as root, or as another user than the service's",
-            fix=f"chown -R --reference={settings.home} {settings.home}",
+            fix=f"chown -R --reference={home} {home}",
             strange=len(strange),
             owner_id=owner,
         )
@@ -188,9 +192,13 @@ def _owners(context: Context) -> Outcome:
 def _ours(context: Context) -> Outcome:
     """Whether this very user can do what it is about to."""
     home = context.nearest(context.home)
-    if os.access(home, os.R_OK | os.W_OK | os.X_OK):
+    return may_write(home, os.access(home, os.R_OK | os.W_OK | os.X_OK), is_early=context.is_early)
+
+
+def may_write(home: Path, is_allowed: bool, *, is_early: bool) -> Outcome:
+    if is_allowed:
         return ok("This user may write there", user_id=os.geteuid())
-    say = warning if context.is_early else failed
+    say = warning if is_early else failed
     return say(
         f"{home} cannot be written by this user",
         cause="it belongs to somebody else",
@@ -200,16 +208,20 @@ def _ours(context: Context) -> Outcome:
 
 
 def _root(context: Context) -> Outcome:
+    home = context.house().home
+    return owned_by(home, home.stat().st_uid)
+
+
+def owned_by(home: Path, user: int) -> Outcome:
     """A process of ours that runs as root can do more than it has to."""
-    settings = context.house()
-    if settings.home.stat().st_uid == 0 and not context.is_early:
+    if user == 0:
         return warning(
             "The state directory belongs to root",
             cause="then the services run as root, and so does whatever breaks out of them",
-            fix=f"useradd --system customhouse; chown -R customhouse: {settings.home}; run the services as that user",
+            fix=f"useradd --system customhouse; chown -R customhouse: {home}; run the services as that user",
             owner_id=0,
         )
-    return ok("The services have a user of their own", owner_id=settings.home.stat().st_uid)
+    return ok("The services have a user of their own", owner_id=user)
 
 
 def _group(context: Context) -> Outcome:

@@ -17,10 +17,10 @@ _JUDGES = ("llama_cpp",)
 
 
 def _version(_: Context) -> Outcome:
-    return _version_is(sys.version_info[:3])
+    return version_is(sys.version_info[:3])
 
 
-def _version_is(version: tuple[int, ...]) -> Outcome:
+def version_is(version: tuple[int, ...]) -> Outcome:
     said = ".".join(map(str, version))
     if not _OLDEST <= version[:2] <= _NEWEST:
         return failed(
@@ -66,10 +66,10 @@ def installed(name: str) -> str | None:
 
 
 def _packages(context: Context) -> Outcome:
-    return _packages_are(pins(), is_early=context.is_early)
+    return packages_are(pins(), is_early=context.is_early)
 
 
-def _packages_are(wanted: dict[str, str], *, is_early: bool) -> Outcome:
+def packages_are(wanted: dict[str, str], *, is_early: bool) -> Outcome:
     if not wanted:
         return skipped("Neither pyproject.toml nor an installed distribution says which packages are meant")
     have = {name: installed(name) for name in wanted}
@@ -100,10 +100,10 @@ def _packages_are(wanted: dict[str, str], *, is_early: bool) -> Outcome:
 
 
 def _imports(context: Context) -> Outcome:
-    return _importable(context, (*_COMPILED, *_JUDGES))
+    return importable(context, (*_COMPILED, *_JUDGES))
 
 
-def _importable(context: Context, names: tuple[str, ...]) -> Outcome:
+def importable(context: Context, names: tuple[str, ...]) -> Outcome:
     """Each in the same process of its own: a library that crashes takes nothing with it."""
     broken: list[str] = []
     reasons: list[str] = []
@@ -126,10 +126,10 @@ def _importable(context: Context, names: tuple[str, ...]) -> Outcome:
 
 
 def _openssl(_: Context) -> Outcome:
-    return _openssl_is(ssl.OPENSSL_VERSION_INFO[:3])
+    return openssl_is(ssl.OPENSSL_VERSION_INFO[:3])
 
 
-def _openssl_is(version: tuple[int, ...]) -> Outcome:
+def openssl_is(version: tuple[int, ...]) -> Outcome:
     said = ".".join(map(str, version))
     if version < (3, 0):
         return warning(
@@ -142,10 +142,10 @@ def _openssl_is(version: tuple[int, ...]) -> Outcome:
 
 
 def _authorities(_: Context) -> Outcome:
-    return _authorities_are(ssl.create_default_context().cert_store_stats()["x509_ca"], ssl.get_default_verify_paths())
+    return authorities_are(ssl.create_default_context().cert_store_stats()["x509_ca"], ssl.get_default_verify_paths())
 
 
-def _authorities_are(known: int, paths: ssl.DefaultVerifyPaths) -> Outcome:
+def authorities_are(known: int, paths: ssl.DefaultVerifyPaths) -> Outcome:
     from pathlib import Path
 
     folder = Path(paths.capath) if paths.capath else None

@@ -43,10 +43,10 @@ def _module() -> Any:
 
 
 def _version(_: Context) -> Outcome:
-    return _version_is(_module().sqlite_version_info)
+    return version_is(_module().sqlite_version_info)
 
 
-def _version_is(version: tuple[int, ...]) -> Outcome:
+def version_is(version: tuple[int, ...]) -> Outcome:
     said = ".".join(map(str, version))
     if version < OLDEST:
         return failed(
@@ -78,14 +78,14 @@ def _wal(context: Context) -> Outcome:
             one.execute("INSERT INTO seen VALUES (1)")
             (seen,) = two.execute("SELECT count(*) FROM seen").fetchone()
         except sqlite.Error as error:
-            return _no_wal(f"{type(error).__name__}", "")
+            return no_wal(f"{type(error).__name__}", "")
         finally:
             one.close()
             two.close()
-    return ok("The write-ahead log works here", mode=mode) if mode == "wal" and seen == 1 else _no_wal("", mode)
+    return ok("The write-ahead log works here", mode=mode) if mode == "wal" and seen == 1 else no_wal("", mode)
 
 
-def _no_wal(raised: str, mode: str) -> Outcome:
+def no_wal(raised: str, mode: str) -> Outcome:
     return failed(
         "SQLite's write-ahead log does not work on this file system",
         cause="the file system has no shared memory or no locks, as those over a network",
@@ -96,7 +96,7 @@ def _no_wal(raised: str, mode: str) -> Outcome:
 
 
 def _fsync(context: Context) -> Outcome:
-    return _fsync_is(_measured(_folder(context)))
+    return fsync_is(_measured(_folder(context)))
 
 
 def _measured(folder: Path) -> list[float]:
@@ -115,7 +115,7 @@ def _measured(folder: Path) -> list[float]:
     return sorted(taken)
 
 
-def _fsync_is(taken: list[float]) -> Outcome:
+def fsync_is(taken: list[float]) -> Outcome:
     median, worst = statistics.median(taken), taken[-1]
     evidence = {"median_ms": round(median, 2), "worst_ms": round(worst, 2), "rounds": len(taken)}
     if median > _SLOW_MS:
