@@ -96,7 +96,8 @@ def test_a_million_lines_are_walked_with_few_of_them_held() -> None:
         for number in range(0, 1_000_000, 20_000):
             app.rows.move_to(number)
             await settle(pilot)
-            assert app.rows.current is not None and app.rows.current.key == str(number)
+            assert app.rows.current is not None
+            assert app.rows.current.key == str(number)
         assert len(app.rows._pages) <= KEPT + 1
 
     drive(app, walk)
@@ -142,7 +143,8 @@ def test_the_cursor_stays_on_its_key_and_its_line_where_it_is_seen() -> None:
         line = seen(app).index(f"book 600{'5':>31}")
         await app.rows.follow(Shelf(range(-300, 1000)))
         await settle(pilot)
-        assert app.rows.current is not None and app.rows.current.key == "600"
+        assert app.rows.current is not None
+        assert app.rows.current.key == "600"
         assert seen(app)[line] == f"book 600{'5':>31}"
         await app.rows.follow(Shelf(range(10)))  # it is gone, and so is its number
         assert app.rows.cursor == 9
@@ -157,10 +159,12 @@ def test_a_tail_stays_on_the_first_line_and_only_there() -> None:
         app.rows.tails = True
         await app.rows.follow(Shelf(range(10)))
         await app.rows.follow(Shelf(range(-5, 10)))
-        assert app.rows.current is not None and app.rows.current.key == "-5"
+        assert app.rows.current is not None
+        assert app.rows.current.key == "-5"
         await pilot.press("down")
         await app.rows.follow(Shelf(range(-9, 10)))
-        assert app.rows.current is not None and app.rows.current.key == "-4"
+        assert app.rows.current is not None
+        assert app.rows.current.key == "-4"
 
     drive(app, walk)
 
@@ -242,7 +246,8 @@ def test_a_click_moves_a_second_one_opens_and_the_wheel_only_looks() -> None:
         await app.rows.follow(Shelf(range(300)))
         await pilot.click(Rows, offset=(2, 4))
         await settle(pilot)
-        assert app.rows.cursor == 3 and app.said == []
+        assert app.rows.cursor == 3
+        assert app.said == []
         await pilot.click(Rows, offset=(2, 4))
         await settle(pilot)
         assert app.said == ["3"]
@@ -272,7 +277,8 @@ def test_a_list_is_sorted_by_its_head_and_by_keys() -> None:
         assert [line.split()[0] for line in seen(app)[1:4]] == ["bob", "Ann", "cid"]
         await pilot.press("less_than_sign")
         assert [line.split()[0] for line in seen(app)[1:4]] == ["cid", "bob", "Ann"]
-        assert app.rows.current is not None and app.rows.current.key == "b"
+        assert app.rows.current is not None
+        assert app.rows.current.key == "b"
         await pilot.click(Rows, offset=(25, 0))  # a column that does not sort
         assert app.rows.sorted_by == (0, True)
         await pilot.press("less_than_sign", "less_than_sign")
@@ -304,11 +310,13 @@ def test_a_short_list_keeps_its_cursor_by_key_and_an_empty_one_says_so() -> None
         app.rows.show([Line(key, (key,)) for key in "abc"])
         await pilot.press("end")
         app.rows.show([Line(key, (key,)) for key in "zabcd"])
-        assert app.rows.current is not None and app.rows.current.key == "c"
+        assert app.rows.current is not None
+        assert app.rows.current.key == "c"
         app.rows.show([])
         assert seen(app)[1] == "Nothing here yet."
         await pilot.press("down", "end", "enter", "pagedown")
-        assert app.rows.current is None and app.said == []
+        assert app.rows.current is None
+        assert app.said == []
 
     drive(app, walk)
 

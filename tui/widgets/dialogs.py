@@ -13,7 +13,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen, ScreenResultType
-from textual.suggester import SuggestFromList
 from textual.widgets import Button, Input, Label, Select, SelectionList, Static, TextArea
 
 from tui.widgets.cells import clean, clean_lines
@@ -52,8 +51,8 @@ class _Dialog(ModalScreen[ScreenResultType]):
     _Dialog Button { margin-left: 2; }
     _Dialog.-low > #box { padding: 0 2; }
     _Dialog.-low #said { margin: 0; }
-    _Dialog.-low.asking #said { max-height: 6; }
-    _Dialog.-low #fields { max-height: 10; }
+    _Dialog.-low.asking #said { max-height: 25vh; }
+    _Dialog.-low #fields { max-height: 40vh; }
     """
 
     def said(self, text: str) -> VerticalScroll:
@@ -126,8 +125,6 @@ class Asked:
     """A sentence under the field."""
     many: tuple[str, ...] = ()
     """Any number of these, ticked with space; the value is what was ticked, in their order, a space between each."""
-    known: tuple[str, ...] = ()
-    """What a one-line field completes as it is typed; right takes it."""
 
 
 REASON = Asked("reason", "Reason (kept in the audit log)", is_required=True, placeholder="Why, in a few words")
@@ -191,10 +188,7 @@ class Form(_Dialog[dict[str, str] | None]):
             area = TextArea(one.value, placeholder=one.placeholder, compact=True, tab_behavior="focus", id=name)
             area.styles.height = one.lines
             return area
-        known = SuggestFromList(one.known, case_sensitive=False) if one.known else None
-        return Input(
-            one.value, placeholder=one.placeholder, password=one.is_secret, compact=True, id=name, suggester=known
-        )
+        return Input(one.value, placeholder=one.placeholder, password=one.is_secret, compact=True, id=name)
 
     def on_mount(self) -> None:
         if self._destructive or not self._asked:
