@@ -1,49 +1,131 @@
-"""`customhouse config`: are the settings, categories and manifests usable?"""
+"""`customhouse config`: what is set and where it comes from; is it usable; edit it."""
 
-import os
+import sys
+from typing import Any
 
 import click
 import msgspec
 
-from appliance import categories, settings
+from appliance import audit, settings, settings_file
 from appliance.errors import Misconfigured
-from appliance.inference import manifest
+from appliance.house import House
+from appliance.settings_file import Change, Draft
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
 @click.group()
 def config() -> None:
-    """Look at the settings."""
+    """Look at the settings, check them, edit them."""
 
 
 @config.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@_JSON
 def check(as_json: bool) -> None:
-    """Check settings, categories and manifests; exit 1 with the file and the field that is wrong."""
-    loaded = settings.load()
-    known = manifest.read_all(loaded.models_dir)
-    answered = categories.load(loaded.categories_file)
-    for slug, category in answered.items():
-        for source in category.sources:
-            if source.model not in known:
-                raise Misconfigured(
-                    f"{loaded.categories_file}: {slug} is to be answered by {source.model!r}, "
-                    f"but {loaded.models_dir} has no such model"
-                )
-    for name in [loaded.inference.text_judge, loaded.inference.vision_judge, *loaded.inference.models]:
-        if name and name not in known:
-            raise Misconfigured(f"inference names the model {name!r}, but {loaded.models_dir} has no such model")
-    for name in settings.ignored(os.environ):
+    """Check settings, categories and manifests; exit 1 with the file and every key that is wrong."""
+    report = settings_file.check()
+    for name in report.ignored:
         click.echo(f"{name} names no setting and is ignored; see: customhouse config show", err=True)
-    if as_json:
-        click.echo(msgspec.json.encode({"ok": True, "settings": loaded}, enc_hook=str))
-    else:
-        click.echo(
-            f"settings, {len(answered)} categories and {len(known)} manifests are in order; state in {loaded.home}"
+    if not report.is_good:
+        if as_json:
+            _print({"ok": False, **msgspec.to_builtins(report)})
+            sys.exit(1)
+        where = report.path or "environment"
+        raise Misconfigured(
+            "\n".join(
+                f"{where}: {one.key}: {one.reason}" if one.key else _whole(where, one.reason) for one in report.problems
+            )
         )
+    loaded = settings.load()
+    answered, known = settings_file.check_models(loaded)
+    if as_json:
+        _print({"ok": True, **msgspec.to_builtins(report), "settings": settings.as_shown(loaded)})
+    else:
+        click.echo(f"settings, {answered} categories and {known} manifests are in order; state in {loaded.home}")
 
 
 @config.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON, which it is anyway.")
-def show(as_json: bool) -> None:
-    """Print every setting as JSON, as it stands after the file and the environment."""
-    click.echo(msgspec.json.format(msgspec.json.encode(settings.load(), enc_hook=str), indent=2))
+@click.option("--origin", is_flag=True, help="Of each also where it comes from, its default and what it is for.")
+@click.option("--changed", is_flag=True, help="With --origin: only those that differ from the default.")
+@_JSON
+def show(origin: bool, changed: bool, as_json: bool) -> None:
+    """Print every setting as it stands after the file and the environment: as JSON, or with --origin as a table."""
+    held = settings.load()
+    if not (origin or changed):
+        click.echo(msgspec.json.format(msgspec.json.encode(settings.as_shown(held)), indent=2))
+        return
+    found = [one for one in settings.origins(held) if one.is_changed or not changed]
+    if as_json:
+        _print([{**msgspec.to_builtins(one), "is_changed": one.is_changed} for one in found])
+        return
+    for one in found:
+        said = one.source if one.origin in ("file", "environment") else ""
+        mark = "*" if one.is_changed else " "
+        click.echo(f"{mark} {one.name:<34} {written(one.value):<26} {one.origin:<12} {said}".rstrip())
+
+
+@config.command()
+@_JSON
+def edit(as_json: bool) -> None:
+    """Edit the settings file in $EDITOR: a copy is edited and checked, and only then takes the file's place. What was
+    changed stands in the audit log. Processes take it when they are started again."""
+    loaded = _loaded()
+    draft = settings_file.begin()
+    while True:
+        settings_file.ask(draft)
+        found = settings_file.problems(draft)
+        if not found:
+            break
+        for one in found:
+            click.echo(f"{one.key or draft.target.name}: {one.reason}", err=True)
+        if not (sys.stdin.isatty() and click.confirm("Edit again?", default=True, err=True)):
+            raise Misconfigured(f"{draft.target} is as it was; your copy is kept: {draft.copy}")
+    changed = _accept(loaded, draft)
+    if as_json:
+        _print({"path": str(draft.target), "changed": changed})
+        return
+    for one in changed:
+        click.echo(f"{one.key}: {written(one.before)} → {written(one.after)}")
+    if not changed:
+        click.echo("nothing was changed")
+    elif restart := sorted({name for one in changed for name in one.used_by}):
+        click.echo(f"holds once these are started again: {', '.join(restart)}")
+
+
+def written(value: Any) -> str:
+    """A value in one line, as TOML has it; a dash for none."""
+    match value:
+        case None:
+            return "—"
+        case bool():
+            return "true" if value else "false"
+        case list():
+            return "[" + ", ".join(written(one) for one in value) + "]"  # pyright: ignore[reportUnknownVariableType]
+        case str():
+            return f'"{value}"'
+        case _:
+            return str(value)
+
+
+def _loaded() -> settings.Settings:
+    """The settings, even when the file that is to be mended is broken: the database is where the environment says."""
+    try:
+        return settings.load()
+    except Misconfigured:
+        return settings.without_file()
+
+
+def _accept(loaded: settings.Settings, draft: Draft) -> list[Change]:
+    house = House(loaded)
+    try:
+        return settings_file.accept(house.db, draft, actor=audit.operator())
+    finally:
+        house.close()
+
+
+def _whole(where: str, reason: str) -> str:
+    return reason if reason.startswith(where) else f"{where}: {reason}"
+
+
+def _print(value: Any) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
