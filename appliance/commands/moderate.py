@@ -1,10 +1,12 @@
-"""`customhouse moderate`: one item from this terminal, through the queue and the models, like any other."""
+"""`customhouse moderate`: one item from this terminal, through the queue and the models, like any other; or explained
+here and kept nowhere."""
 
 import json
 import shutil
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import msgspec
@@ -12,13 +14,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from appliance import clock, settings
 from appliance.accounts import organisations
-from appliance.errors import CustomhouseError
+from appliance.commands import explained
+from appliance.errors import CustomhouseError, NotFound
 from appliance.house import House
 from appliance.jobs import explain, rows
 from appliance.jobs.job import JobKind, Status, Submission
 from appliance.jobs.rows import JobRow
 from appliance.jobs.submit import submit
 from appliance.tasks import Lanes
+from appliance.work.playground import NOBODY, Playground, Seen, Text
 
 _PROHIBITED = 3
 _ORGANISATION = "local"  # the admin's own, made on first use
@@ -29,13 +33,33 @@ _ORGANISATION = "local"  # the admin's own, made on first use
 @click.argument("what")
 @click.option("--org", default=_ORGANISATION, show_default=True, help="The organisation it is counted for.")
 @click.option("--timeout", "timeout_s", default=600.0, show_default=True, help="Seconds to wait for the verdict.")
+@click.option(
+    "--explain",
+    "only_explain",
+    is_flag=True,
+    help="Explain what would come of it: no job, no event, nothing counted or kept.",
+)
+@click.option("--policy", help="With --explain, of a text: the policy that /v1/moderations decides by.")
 @click.option("--json", "as_json", is_flag=True, help="The job, its children and their scores as JSON.")
-def moderate(modality: str, what: str, org: str, timeout_s: float, as_json: bool) -> None:
+def moderate(
+    modality: str, what: str, org: str, timeout_s: float, only_explain: bool, policy: str | None, as_json: bool
+) -> None:
     """Screen WHAT: a text (or @FILE, or - for standard input), or a picture's or video's file or URL.
 
-    Needs a running worker and model process (`customhouse up`). Exit code 0: not prohibited, 3: prohibited, 1: failed.
+    It becomes a job of the organisation --org, like any other: it is counted, kept for as long as others are, and needs
+    a running worker and model process (`customhouse up`). With --explain it is asked in this process instead, of a file
+    or a text, and leaves no trace: every score against its threshold, and of a text both ways, as a prompt and as
+    /v1/moderations decides under the policy. The model process may then be down: what rules can say is said.
+
+    Exit code 0: not prohibited, 3: prohibited, 1: failed, or undecided.
     """
+    if policy and not only_explain:
+        raise click.UsageError("--policy goes with --explain: a job is screened by categories")
+    if policy and modality != "text":
+        raise click.UsageError("--policy is for a text")
     house = House(settings.load())
+    if only_explain:
+        _explain(house, modality, what, org, policy, as_json)
     lanes = Lanes(house.settings)
     submission = _submission(house, modality, what)
 
@@ -57,13 +81,40 @@ def moderate(modality: str, what: str, org: str, timeout_s: float, as_json: bool
     sys.exit(_PROHIBITED if job.is_prohibited else 0)
 
 
+def _explain(house: House, modality: str, what: str, org: str, policy: str | None, as_json: bool) -> NoReturn:
+    found = organisations.by_name(house.db.reader(), org)
+    if found is None and org != _ORGANISATION:
+        raise NotFound(f"There is no organisation {org!r}; see: customhouse organisations list")
+    org_id = found.id if found is not None else NOBODY
+    ground = Playground(house)
+    try:
+        if modality == "text":
+            shown: Text | Seen = ground.text(org_id, policy, _text(what))
+            outcome = shown.pipeline.outcome
+        else:
+            shown = ground.file(org_id, Path(what))
+            outcome = shown.outcome
+    finally:
+        ground.close()
+        house.close()
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(shown)))
+    else:
+        click.echo("\n".join(explained.of_text(shown) if isinstance(shown, Text) else explained.of_file(shown)))
+    sys.exit({"prohibited": _PROHIBITED, "undecided": 1, "not prohibited": 0}[outcome])
+
+
+def _text(what: str) -> str:
+    text = sys.stdin.read() if what == "-" else Path(what[1:]).read_text() if what.startswith("@") else what
+    if not text.strip():
+        raise click.UsageError("the text is empty")
+    return text
+
+
 def _submission(house: House, modality: str, what: str) -> Submission:
     kind = {"text": JobKind.PROMPT, "image": JobKind.IMAGE, "video": JobKind.VIDEO}[modality]
     if kind is JobKind.PROMPT:
-        text = sys.stdin.read() if what == "-" else Path(what[1:]).read_text() if what.startswith("@") else what
-        if not text.strip():
-            raise click.UsageError("the text is empty")
-        return Submission(kind, text=text, origin="cli")
+        return Submission(kind, text=_text(what), origin="cli")
     if what.startswith(("http://", "https://")):
         return Submission(kind, url=what, origin="cli")
     path = Path(what)

@@ -54,9 +54,9 @@ class _Text(msgspec.Struct):
 class Moderator:
     """One process's; used from its event loop."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, engine: Engine | None = None) -> None:
         self._house = house
-        self._engine = Engine(house)
+        self._engine = engine or Engine(house)
         self._judge = house.settings.inference.text_judge
         self._shipped = policies.shipped(house.settings.policies_dir / f"{policies.DEFAULT}.toml")[1]
         self._is_warm = False
@@ -111,6 +111,17 @@ class Moderator:
             else reuse.again(found, _event_id(), request_id, now, ms)
             for place, (found, content_hash) in enumerate(zip(before, hashes, strict=True))
         ]
+
+    async def weigh_under(self, org_id: str, ask: Ask, version: Version) -> Verdict:
+        """What this version decides of a text: asked by nobody, so neither counted nor kept, and never what was decided
+        before. Raises as `weigh_all` does."""
+        began = time.perf_counter()
+        [found] = await self._by_rules(org_id, [ask])
+        text = _Text(ask, version, found)
+        asking = time.monotonic()
+        await self._by_heads([text], asking)
+        await self._by_judge([text], asking)
+        return _verdict(text, "", "", clock.now_ms(), (time.perf_counter() - began) * 1000)
 
     def record_all(self, conn: Connection, caller: Caller, asks: Sequence[Ask], made: Sequence[Verdict]) -> None:
         """The events, counted. Raises QuotaExceeded, and then nothing is kept."""

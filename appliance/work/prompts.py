@@ -9,6 +9,8 @@ import msgspec
 from appliance.accounts import custom
 from appliance.categories import Category, Source
 from appliance.errors import MediaUnreachable, ModelUnavailable
+from appliance.house import House
+from appliance.inference.client import Models
 from appliance.inference.wire import Answer, Question, ReadRequest
 from appliance.jobs import rows, scoring
 from appliance.jobs.job import Finding, Score
@@ -17,6 +19,7 @@ from appliance.jobs.rows import JobRow
 from appliance.moderations import heads
 from appliance.text import language
 from appliance.text.analysis import HEADS
+from appliance.text.engine import Engine
 from appliance.text.normalize import undisguised
 from appliance.work import looking
 from appliance.work.hands import Hands
@@ -53,27 +56,42 @@ def moderate(hands: Hands, job: JobRow) -> Finding:
     submitted = rows.input_of(hands.house.db.reader(), job.id)
     if submitted is None or submitted.text is None:
         raise MediaUnreachable("the submitted text was erased", permanent=True)
-    text = submitted.text
+    ruled = by_lists(hands.engine, job, submitted.text)
+    return ruled if ruled.is_prohibited else by_models(hands.house, hands.models, job, submitted.text, ruled)
+
+
+def by_lists(engine: Engine, job: JobRow, text: str) -> Finding:
+    """What the blocklist and the rules among the job's steps say, which end it when they prohibit; else only how the
+    steps scored, and the language."""
     spoken = language.detect(text).code
-    is_screened = "text" in job.plan.checks
-    match = hands.engine.lexicons.match(job.org_id, text) if is_screened else None
+    if "text" not in job.plan.checks:
+        return Finding({}, language=spoken)
+    match = engine.lexicons.match(job.org_id, text)
     if match is not None:
         return Finding({"text": True}, is_prohibited=True, reason=BLOCKLISTED, term=match.term, language=spoken)
-    ruled = by_rules(hands, job, text) if is_screened else []
+    ruled = by_rules(engine, job, text)
     if rejecting := [score for score in ruled if score.is_over]:
         reason = STEPPED.format(rejecting[0].label)
         return Finding({"text": True}, ruled, is_prohibited=True, reason=reason, language=spoken)
-    categories = looking.subjects(hands.house, job)
+    return Finding({}, ruled, language=spoken)
+
+
+def by_models(house: House, models: Models, job: JobRow, text: str, listed: Finding) -> Finding:
+    """What the heads and the judge say of what the lists let pass. Raises Failure when one of them could not be
+    asked."""
+    spoken, ruled = listed.language or "", listed.scores
+    is_screened = "text" in job.plan.checks
+    categories = looking.subjects(house, job)
     category = categories["text"]
     own = {CUSTOM + slug: categories[CUSTOM + slug] for slug in job.plan.own}
-    judge = hands.house.settings.inference.text_judge
+    settings = house.settings
+    judge = settings.inference.text_judge
     if own and not judge:
         raise ModelUnavailable(_JUDGELESS, permanent=True)
-    settings = hands.house.settings
     head = heads.asked(spoken, heads.installed(settings))
     steps = by_heads(job, head) if is_screened else []
     sources = [*category.classifiers("text"), *steps] if is_screened else []
-    [answers] = hands.models.read(
+    [answers] = models.read(
         ReadRequest(
             [undisguised(text)],  # as the heads learnt to read
             list(dict.fromkeys(source.model for source in sources)),
@@ -93,11 +111,11 @@ def moderate(hands: Hands, job: JobRow) -> Finding:
     return msgspec.structs.replace(looking.join(found), language=spoken, detail=_details(answers), spent_ms=spent)
 
 
-def by_rules(hands: Hands, job: JobRow, text: str) -> list[Score]:
+def by_rules(engine: Engine, job: JobRow, text: str) -> list[Score]:
     """What the rules among the job's steps say. Raises ModelUnavailable when there is no such rule any more: never a
     silent allow."""
     steps = {name: limit for name, limit in job.plan.steps.items() if name not in HEADS}
-    results = hands.engine.analyze(job.org_id, text).results if steps else {}
+    results = engine.analyze(job.org_id, text).results if steps else {}
     if missing := [name for name in steps if name not in results]:
         raise ModelUnavailable(f"no analyzer {missing[0]!r} is installed that this prompt's steps ask", permanent=True)
     return [
