@@ -90,38 +90,43 @@ class Rotated(logging.Handler):
         self.setFormatter(JsonLines())
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            self._file = self._opened()
+            self._file: int | None = self._opened()
         except OSError as error:
             raise Misconfigured(f"{path}: cannot be written ({error.strerror}); see log.files") from error
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
+            if self._file is None:  # Granian sets logging up by a dictionary, which closes every handler there is
+                self._file = self._opened()
             os.write(self._file, f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
             if os.fstat(self._file).st_size >= self._most:
-                self._turn()
+                self._file = self._turned(self._file)
         except Exception:  # as every handler: what cannot be logged stops nobody
             self.handleError(record)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            os.close(self._file)
+        with self.lock or contextlib.nullcontext():
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
         super().close()
 
-    def _turn(self) -> None:
+    def _turned(self, full: int) -> int:
+        """The file to go on with."""
         with open(self._path.with_suffix(".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if self._is_ours():
+            if self._is_named(full):
                 for number in range(self._count - 1, 0, -1):
                     with contextlib.suppress(FileNotFoundError):
                         _aside(self._path, number - 1).replace(_aside(self._path, number))
                 if self._count == 1:
                     self._path.unlink(missing_ok=True)
-            os.close(self._file)
-            self._file = self._opened()
+            os.close(full)
+            return self._opened()
 
-    def _is_ours(self) -> bool:
+    def _is_named(self, full: int) -> bool:
         try:
-            return self._path.stat().st_ino == os.fstat(self._file).st_ino
+            return self._path.stat().st_ino == os.fstat(full).st_ino
         except FileNotFoundError:
             return False
 

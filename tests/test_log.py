@@ -149,3 +149,15 @@ def test_a_file_that_has_grown_is_put_aside_and_the_oldest_goes(tmp_path: Path) 
     assert len(set(seen)) == len(seen)  # none twice
     assert set(seen) >= {f"line {number:02}" for number in range(36, 40)}
     assert all(path.stat().st_size < 600 for path in kept)
+
+
+def test_a_handler_that_a_library_closes_opens_its_file_again_and_writes_to_nobody_elses(tmp_path: Path) -> None:
+    # 2026-11-21: Granian's logging.config.dictConfig closed it; the number was a socket's by then, and got the lines
+    handler = log.Rotated(tmp_path / "api.log", 1000, 2)
+    handler.close()
+    with (tmp_path / "other").open("wb") as other:  # takes the number
+        handler.emit(logging.makeLogRecord({"msg": "api ready", "levelno": 20, "levelname": "INFO", "name": "t"}))
+        handler.close()
+        assert other.tell() == 0
+    assert (tmp_path / "other").read_bytes() == b""
+    assert "api ready" in (tmp_path / "api.log").read_text()
