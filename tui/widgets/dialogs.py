@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar, cast
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -483,3 +484,33 @@ def gauge(done: float, total: float | None, width: int) -> str:
     room = width - 7
     full = round(part * room)
     return f"{'━' * full}{'╌' * (room - full)}  {int(part * 100):3d} %"
+
+
+class Told(_Dialog[None]):
+    """Something to read, of any length, and to close again."""
+
+    BINDINGS: ClassVar[list[BindingType]] = []
+
+    def __init__(self, title: str, text: str | Text, *, is_bad: bool = False) -> None:
+        super().__init__(classes="destructive" if is_bad else "")
+        self._words = (title, text)
+
+    def compose(self) -> ComposeResult:
+        title, text = self._words
+        with Vertical(id="box"):
+            yield Label(clean(title), id="title", markup=False)
+            if isinstance(text, str):
+                yield self.said(text)
+            else:
+                yield VerticalScroll(Static(text, id="text", markup=False), id="said", can_focus=False)
+            with Horizontal(id="buttons"):
+                yield Button("Close", id="cancel", variant="primary")
+
+    def on_mount(self) -> None:
+        self.query_one("#cancel", Button).focus()
+
+    def on_button_pressed(self) -> None:
+        self.dismiss(None)
+
+    def action_cancel(self) -> None:
+        self.dismiss(None)
