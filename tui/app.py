@@ -41,6 +41,15 @@ class CustomhouseApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("g", "go", "Go to", id="app.go", tooltip="Go to a screen: g, then its letter"),
         Binding("colon", "command_palette", "Commands", key_display=":", id="app.palette", tooltip="Find a command"),
+        Binding(
+            "ctrl+p",
+            "command_palette",
+            "Commands",
+            show=False,
+            priority=True,
+            id="app.palette_anywhere",
+            tooltip="Find a command, in a field too",
+        ),
         Binding("question_mark", "help", "Help", key_display="?", id="app.help", tooltip="What the keys do here"),
         Binding(
             "semicolon",

@@ -41,7 +41,6 @@ class Jump(ModalScreen[int | None]):
     def compose(self) -> ComposeResult:
         for letter, region in zip(LETTERS, self._regions, strict=False):
             label = Label(letter)
-            label.absolute_offset = region.offset
             label.styles.offset = region.offset
             yield label
 

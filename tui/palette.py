@@ -35,6 +35,6 @@ class Actions(Provider):
     async def search(self, query: str) -> Hits:
         matcher = self.matcher(query)
         for name, tells, do in self._commands():
-            score = max(matcher.match(name), matcher.match(tells) * 0.6)
+            score = matcher.match(name) or 0.4 * (query.casefold() in tells.casefold())
             if score > 0:
                 yield Hit(score, matcher.highlight(name), do, help=tells)

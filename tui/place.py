@@ -54,6 +54,8 @@ class Place(Screen[None]):
     """One of tui/places.py. Subclasses say NAME, `body` and `load`."""
 
     NAME: ClassVar[str] = ""
+    AUTO_FOCUS: ClassVar[str | None] = "#body Rows"
+    """Not a field: letters are actions until somebody goes into one."""
     EVERY_S: ClassVar[float | None] = None
     """Loads again so often while it is seen; None = only when asked to."""
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -125,7 +127,7 @@ class Place(Screen[None]):
             self.action_reload()
 
     def action_reload(self) -> None:
-        self.run_worker(self._load(), group="load", exclusive=True)
+        self.run_worker(self._load, group="load", exclusive=True)
 
     async def _load(self) -> None:
         try:
