@@ -195,7 +195,7 @@ class Form(_Dialog[dict[str, str] | None]):
         if self._destructive or not self._asked:
             self.query_one("#cancel", Button).focus()
         else:
-            self.query_one(f"#ask-{self._asked[0].name}").focus()
+            self.query_one(f"#ask-{self._asked[0].name}").focus(scroll_visible=False)  # else its label is scrolled away
 
     def _given(self) -> dict[str, str]:
         found: dict[str, str] = {}
