@@ -230,7 +230,7 @@ def replaced(conn: Connection) -> frozenset[str]:
 
 
 def state(key: Key, now: int, *, is_replaced: bool = False) -> State:
-    if key.revoked_at is not None and key.revoked_at <= now:
+    if key.revoked_at is not None:
         return State.REVOKED
     if key.expires_at is None:
         return State.ACTIVE
