@@ -83,13 +83,13 @@ class _Source:
         raw = os.pread(self.file.fileno(), size - self.done, self.done)
         raw = raw[: raw.rfind(b"\n") + 1]
         start, self.done = self.done, self.done + len(raw)
-        self.map = None  # it is longer now
         return start, raw
 
     def line(self, offset: int, length: int) -> bytes:
-        if self.map is None:
-            self.map = mmap.mmap(self.file.fileno(), self.done, prot=mmap.PROT_READ)
-        return self.map[offset : offset + length]
+        held = self.map
+        if held is None or len(held) < offset + length:  # it has grown; several threads may find that at once
+            self.map = held = mmap.mmap(self.file.fileno(), self.done, prot=mmap.PROT_READ)
+        return held[offset : offset + length]
 
 
 class Book:

@@ -99,6 +99,10 @@ class Meter:
             share=share,
         )
 
+    def age_s(self, process: Process) -> float:
+        """How long it has been running."""
+        return float((self._root / "uptime").read_text().split()[0]) - process.started_s
+
     def children(self, pid: int) -> list[int]:
         """Those that this process started and that still run; none where the kernel does not list them."""
         found: list[int] = []

@@ -144,7 +144,7 @@ class Watch:
             note=one.note,
             start=vitals.START[one.name],
             pid=one.pid,
-            started_at=one.started_at,
+            started_at=one.started_at or (None if seen is None else self._now() - int(self._meter.age_s(seen) * 1000)),
             rss_bytes=seen.rss_bytes if seen else None,
             share=seen.share if seen else None,
         )

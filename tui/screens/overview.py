@@ -3,8 +3,8 @@
 # pyright: reportUnknownMemberType=false
 # Textual types `app` as an App of nobody knows what.
 
-from collections.abc import Iterable
-from typing import ClassVar
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Protocol, cast
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -19,6 +19,12 @@ from tui.widgets.plot import Plot, Series
 from tui.widgets.rows import Column, Line, Rows
 
 _NAMES = {"api": "API", "worker": "worker", "models": "models"}
+
+
+class _Alarmed(Protocol):
+    """The application, as far as this screen knows it."""
+
+    alarms: Sequence[str]
 
 
 class Overview(Place):
@@ -83,7 +89,8 @@ class Overview(Place):
         guide = self.query_one("#guide", Static)
         guide.display = bool(found.guide)
         self._put("guide", Text("\n".join(f"→ {one}" for one in found.guide)))
-        more = found.trouble[2:]  # the banner has room for the first
+        banner = cast("_Alarmed", self.app).alarms[:2]  # it has room for so many
+        more = [one for one in found.trouble if one not in banner]
         self.query_one("#wrong", Static).display = bool(more)
         self._put("wrong", Text("\n".join(f"▲ {one}" for one in more)))
         self._put("processes", _processes(found))
@@ -178,8 +185,7 @@ def _models(found: health.Overview) -> Text:
 def _model(one: health.ModelStatus) -> Text:
     is_ready = one.state is health.ModelState.READY
     is_lame = is_ready and one.device != one.wanted_device
-    sign, style = ("✗", "bold red") if not is_ready else ("▲", "yellow") if is_lame else ("●", "green")
-    line = Text.assemble((f"{sign} ", style), f"{one.name:<15} ")
+    line = Text.assemble(_sign(one, is_lame), f"{one.name:<15} ")
     if not is_ready:
         line.append(one.state.value)
     elif is_lame:
@@ -193,6 +199,16 @@ def _model(one: health.ModelStatus) -> Text:
     line.no_wrap = True
     line.overflow = "ellipsis"
     return line
+
+
+def _sign(one: health.ModelStatus, is_lame: bool) -> tuple[str, str]:
+    match one.state:
+        case health.ModelState.READY:
+            return ("▲ ", "yellow") if is_lame else ("● ", "green")
+        case health.ModelState.FAILED:
+            return "✗ ", "bold red"
+        case _:
+            return "○ ", "dim"
 
 
 def _rest(found: health.Overview) -> Text:

@@ -13,6 +13,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
+_FULL = 40  # fewer values are a history that has only begun: their bars stay narrow
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Plot(Widget):
 
 def drawn(values: Sequence[float], room: int, height: int, row: int, top: float | None) -> str:
     """One row of the bars, `room` wide; row 0 is the highest of `height`. What is more than nothing is seen."""
-    wide = max(1, room // len(values)) if values else 1
+    wide = max(1, room // len(values)) if len(values) >= _FULL else 1
     values = list(values)[-(room // wide) :] if values else []
     most = max(top if top is not None else max(values, default=0), 1e-9)
     letters: list[str] = []
