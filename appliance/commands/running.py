@@ -17,7 +17,6 @@ from appliance.inference.client import Models
 from appliance.inference.wire import ModelState, ModelStatus
 from appliance.media.decoders import Decoders
 from appliance.models import change, stock, trying
-from appliance.models.trying import Tried
 from appliance.settings import Settings
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -110,23 +109,8 @@ def try_(name: str, what: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(tried), indent=2))
         return
-    for sentence in sentences(tried):
+    for sentence in trying.sentences(tried):
         click.echo(sentence)
-
-
-def sentences(tried: Tried) -> list[str]:
-    lines = [
-        f"{line.label:<28} {line.score:.3f}"
-        + (
-            ""
-            if line.threshold is None
-            else f"  {'≥' if line.is_over else '<'} {line.threshold:g}  {line.category}: {line.is_over}"
-        )
-        for line in tried.lines
-    ]
-    at = "" if tried.at_ms is None else f", highest at {tried.at_ms / 1000:.1f} s"
-    pictures = f", {tried.pictures} pictures{at}" if tried.pictures > 1 else ""
-    return [*lines, f"{tried.model} on {tried.device}, {tried.ms:.0f} ms{pictures}, weights {tried.digest or 'none'}"]
 
 
 @contextmanager

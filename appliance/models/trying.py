@@ -89,6 +89,22 @@ def of_file(
     return _tried(one, categories, found, len(found))
 
 
+def sentences(tried: Tried) -> list[str]:
+    """For a terminal: every score, those that count against their thresholds; then who said it, where and how fast."""
+    lines = [
+        f"{line.label:<28} {line.score:.3f}"
+        + (
+            ""
+            if line.threshold is None
+            else f"  {'≥' if line.is_over else '<'} {line.threshold:g}  {line.category}: {line.is_over}"
+        )
+        for line in tried.lines
+    ]
+    at = "" if tried.at_ms is None else f", highest at {tried.at_ms / 1000:.1f} s"
+    pictures = f", {tried.pictures} pictures{at}" if tried.pictures > 1 else ""
+    return [*lines, f"{tried.model} on {tried.device}, {tried.ms:.0f} ms{pictures}, weights {tried.digest or 'none'}"]
+
+
 def pictures(
     decoders: Decoders, path: Path, progress: Progress = weights.quiet
 ) -> Iterator[tuple[list[int | None], list[Pixels]]]:
