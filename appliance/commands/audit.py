@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -24,7 +23,7 @@ _FILTERS = (
     click.option("--action", help="What, e.g. organisation.changed."),
     click.option("--subject", help="To what: an id, a slug, a key's prefix."),
     click.option("--org", help="Whom it concerned: a name or an id."),
-    click.option("--from", "since", metavar="TIME", help="From this moment on, ISO 8601, e.g. 2026-05-19."),
+    click.option("--from", "since", metavar="TIME", help="From this moment on: 2026-05-19, 2h, 7d."),
     click.option("--to", "until", metavar="TIME", help="Before this moment."),
 )
 
@@ -101,13 +100,10 @@ def _wanted(
 
 
 def _moment(option: str, given: str | None) -> int | None:
-    if given is None:
-        return None
     try:
-        moment = datetime.fromisoformat(given)
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (ValueError, OverflowError):
-        raise InvalidRequest(f"{option} is {given!r}; it must be a moment such as 2026-05-19T12:00:00Z") from None
+        return None if given is None else clock.moment(given, clock.now_ms())
+    except ValueError as error:
+        raise InvalidRequest(f"{option}: {error}") from None
 
 
 def _shown(line: Line) -> dict[str, Any]:

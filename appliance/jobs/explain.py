@@ -73,6 +73,48 @@ def why(job: JobRow, children: Sequence[Child], words: Mapping[str, str] | None 
     )
 
 
+class Flip(msgspec.Struct, frozen=True):
+    """What would have made the verdict another one, and by how much it missed."""
+
+    to_prohibited: bool
+    scores: list[Score]
+    """One that would have had to reach its threshold; or all that would have had to stay below theirs."""
+    at_ms: int | None = None
+    """The frame, for one that would have had to reach it."""
+
+    @property
+    def by(self) -> float:
+        """The most that any of them would have had to move."""
+        return max((abs(one.score - one.threshold) for one in self.scores), default=0.0)
+
+    def __str__(self) -> str:
+        if not self.scores:
+            return "no threshold: a term of a blocklist decided"
+        first = max(self.scores, key=lambda one: abs(one.score - one.threshold))
+        more = f", and {len(self.scores) - 1} more" if len(self.scores) > 1 else ""
+        if self.to_prohibited:
+            at = "" if self.at_ms is None else f" at {self.at_ms / 1000:.1f} s"
+            return f"{first.category}{at}: {first.score:.3f} missed {first.threshold:g} by {self.by:.3f}"
+        return f"{first.category}: {first.score:.3f} stands {self.by:.3f} over {first.threshold:g}{more}"
+
+
+def flip(job: JobRow, children: Sequence[Child]) -> Flip | None:
+    """The nearest threshold on the other side of the verdict; None while there is no verdict, or nothing was scored."""
+    if job.status is not Status.COMPLETED or job.is_prohibited is None:
+        return None
+    scores = [(child, score) for child in children if child.finding for score in child.finding.scores]
+    if job.is_prohibited:
+        if any(child.finding is not None and child.finding.term is not None for child in children):
+            return Flip(to_prohibited=False, scores=[])
+        over = [score for _, score in scores if score.is_over]
+        return Flip(to_prohibited=False, scores=over) if over else None
+    under = [(child, score) for child, score in scores if not score.is_over]
+    if not under:
+        return None
+    child, nearest = min(under, key=lambda one: one[1].threshold - one[1].score)
+    return Flip(to_prohibited=True, scores=[nearest], at_ms=child.at_ms if child.kind is ChildKind.FRAME else None)
+
+
 def questions(job: JobRow, words: Mapping[str, str]) -> list[Question]:
     """The custom questions that the job was submitted under, whatever became of their categories since; `words` are
     rows.words."""
