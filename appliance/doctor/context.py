@@ -47,6 +47,8 @@ class Context:
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     root: Path = Path("/")
     """Where /proc, /sys, /dev, /etc and /run are looked for."""
+    is_bare: bool = False
+    """Packages are missing that reading the settings needs."""
     is_quick: bool = False
     is_early: bool = False
     """Before the installation: what is not there yet is no fault."""
@@ -162,11 +164,11 @@ class Context:
 def make(environ: Mapping[str, str] | None = None, **given: Any) -> Context:
     """A context with the settings as the environment and the file say, or with what is wrong about them."""
     environ = dict(os.environ if environ is None else environ)
-    settings, trouble = None, ""
+    settings, trouble, is_bare = None, "", False
     try:
         from appliance.settings import load
     except ImportError as error:
-        trouble = f"a package is missing: {error.name}"
+        trouble, is_bare = f"The package {error.name} is missing; see python.packages", True
     else:
         from appliance.errors import Misconfigured
 
@@ -174,4 +176,4 @@ def make(environ: Mapping[str, str] | None = None, **given: Any) -> Context:
             settings = load(environ=environ)
         except Misconfigured as error:
             trouble = error.message
-    return Context(settings, trouble, environ, **given)
+    return Context(settings, trouble, environ, is_bare=is_bare, **given)

@@ -67,6 +67,9 @@ def _look(check: Check, context: Context) -> Finding:
         outcome = check.look(context)
     except Skip as why:
         outcome = skipped(str(why))
+    except ModuleNotFoundError as error:
+        is_ours = (error.name or "").partition(".")[0] in ("appliance", "tui")
+        outcome = _raised(error) if is_ours else skipped(f"The package {error.name} is missing; see python.packages")
     except Exception as error:
         outcome = _raised(error)
     return _finding(check, outcome, round((time.monotonic() - begun) * 1000))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from appliance.doctor.context import Context
-from appliance.doctor.finding import Check, Outcome, failed, ok, warning
+from appliance.doctor.finding import Check, Outcome, failed, ok, skipped, warning
 
 
 def _parse(context: Context) -> Outcome:
+    if context.is_bare:
+        return skipped(context.trouble)
     if context.settings is None:
         return failed(
             context.trouble or "The settings cannot be read",

@@ -26,7 +26,14 @@ def _integrity(context: Context) -> Outcome:
     """quick_check with --quick: it does not compare indices with their tables."""
     how = "quick_check" if context.is_quick else "integrity_check"
     with context.database() as conn:
-        wrong = [row[0] for row in conn.execute(f"PRAGMA {how}(100)") if row[0] != "ok"]
+        from appliance.database import sqlite3
+
+        try:
+            wrong = [row[0] for row in conn.execute(f"PRAGMA {how}(100)") if row[0] != "ok"]
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:  # so damaged that it cannot be looked through
+            wrong = [str(error)]
     if wrong:
         return failed(
             f"The database is damaged in {len(wrong)}{' or more' if len(wrong) >= 100 else ''} places",
@@ -160,7 +167,10 @@ def _make_indices(context: Context) -> str:
 def _log(context: Context) -> Outcome:
     path = _there(context)
     log = path.with_name(path.name + "-wal")
-    size_mb = log.stat().st_size // _MB if log.exists() else 0
+    return log_is(path, log.stat().st_size // _MB if log.exists() else 0)
+
+
+def log_is(path: Path, size_mb: int) -> Outcome:
     if size_mb > _WAL_MB:
         return warning(
             f"The write-ahead log is {size_mb:,} MB",
@@ -219,12 +229,16 @@ def _space(context: Context) -> Outcome:
         (pages,), (free,), (size,) = (
             conn.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count", "page_size")
         )
+    return space(pages, free, size, context.known().database)
+
+
+def space(pages: int, free: int, size: int, path: Path) -> Outcome:
     total_mb, free_mb = pages * size // _MB, free * size // _MB
     if free_mb > 1000 and free > pages / 2:
         return warning(
             f"{free_mb:,} of {total_mb:,} MB of the database are empty",
             cause="much was removed; SQLite keeps the room for what comes",
-            fix=f"if the disk needs it, stop everything and run: sqlite3 {context.known().database} VACUUM",
+            fix=f"if the disk needs it, stop everything and run: sqlite3 {path} VACUUM",
             total_mb=total_mb,
             free_mb=free_mb,
         )

@@ -163,9 +163,12 @@ def _weights(context: Context) -> Outcome:
 
 
 def _temporary(_: Context) -> Outcome:
-    folder = Path(tempfile.gettempdir())
-    free_mb = shutil.disk_usage(folder).free // _MB
+    return temporary(Path(tempfile.gettempdir()))
+
+
+def temporary(folder: Path) -> Outcome:
     try:
+        free_mb = shutil.disk_usage(folder).free // _MB
         with tempfile.NamedTemporaryFile(prefix=".doctor-", dir=folder) as file:
             file.write(b"\0" * 4096)
     except OSError as error:
@@ -173,7 +176,7 @@ def _temporary(_: Context) -> Outcome:
             f"Temporary files cannot be written ({error.strerror})",
             cause="the folder for temporary files is full or closed",
             fix=f"chmod 1777 {folder}, or export TMPDIR=…",
-            free_mb=free_mb,
+            is_writable=False,
         )
     if free_mb < 512:
         return warning(

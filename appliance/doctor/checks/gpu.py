@@ -213,7 +213,10 @@ def _mig(context: Context) -> Outcome:
 def _build(context: Context) -> Outcome:
     """A GPU is here: is the build of onnxruntime the one that can use it?"""
     _driver(context)
-    gpu, cpu = installed("onnxruntime-gpu"), installed("onnxruntime")
+    return build(installed("onnxruntime-gpu"), installed("onnxruntime"))
+
+
+def build(gpu: str | None, cpu: str | None) -> Outcome:
     if gpu is None or cpu is not None:
         return failed(
             "The build of onnxruntime for the CPU is installed" + (" beside the one for CUDA" if gpu else ""),

@@ -206,9 +206,11 @@ def _sandbox(context: Context) -> Outcome:
     import json
 
     has: dict[str, bool] = json.loads(ran.out)
-    lacks = [
-        what for what, there in (("a network of its own", has["network"]), ("closed files", has["files"])) if not there
-    ]
+    return sandbox(has["network"], has["files"])
+
+
+def sandbox(network: bool, files: bool) -> Outcome:
+    lacks = [what for what, there in (("a network of its own", network), ("closed files", files)) if not there]
     if lacks:
         return warning(
             f"A decoder runs without {' and without '.join(lacks)}",
@@ -217,8 +219,8 @@ def _sandbox(context: Context) -> Outcome:
             "the process of its own, hold all the same",
             fix="sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=15000; for Landlock a kernel "
             "of 5.13 or later with lsm=landlock,…",
-            network=has["network"],
-            files=has["files"],
+            network=network,
+            files=files,
         )
     return ok("A decoder gives up network and files", network=True, files=True)
 
