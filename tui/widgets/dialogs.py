@@ -136,6 +136,7 @@ class Form(_Dialog[dict[str, str] | None]):
 
     `attempt` is done in a thread with the values before it closes; what it raises is said, and what was typed stays."""
 
+    AUTO_FOCUS = ""  # `on_mount` chooses; before the first layout a focused field scrolls its label away
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "accept", "Done", show=False, id="dialog.accept", tooltip="The same as the button"),
     ]
