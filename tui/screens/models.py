@@ -96,6 +96,8 @@ class Models(Listed):
     ]
     DEFAULT_CSS = """
     Models #process { height: auto; max-height: 3; padding: 0 1; }
+    Models #process.down { color: $text-error; }
+    Models #process.lame { color: $text-warning; }
     Models #left { width: 1fr; height: 1fr; }
     Models #models { height: 2fr; }
     Models #answers { height: 1fr; max-height: 16; min-height: 7; }
@@ -126,7 +128,10 @@ class Models(Listed):
         self._shown = found = await self.ask(lambda: models.look(self.desk))
         self.sift()
         self.query_one("#answers", Rows).show([_answer(n, one) for n, one in enumerate(found.answers)])
-        self.query_one("#process", Static).update(_process(found))
+        process = self.query_one("#process", Static)
+        process.update(_process(found))
+        process.set_class(found.process is None, "down")
+        process.set_class(bool(found.process and found.process.degraded), "lame")
         if self.pair.is_open:
             self.tell()
 
@@ -327,11 +332,11 @@ class Models(Listed):
 def _process(found: Shown) -> Text:
     one = found.process
     if one is None:
-        return Text.assemble(("✗ ", "red"), (found.why_not, "bold"))
+        return Text(f"✗ {found.why_not}")
     up = words.ago(0, round(one.uptime_s * 1000))
     text = Text(f"Model process {one.pid}: {one.device}, {words.size(one.rss_bytes)}, up {up}")
     for sentence in one.degraded:
-        text.append(f"\n▲ {sentence}", style="yellow")
+        text.append(f"\n▲ {sentence}")
     return text
 
 

@@ -14,7 +14,6 @@ from tui.backend.works import Work, Works
 from tui.widgets.dialogs import gauge
 
 _SIGN = {"done": "✓", "failed": "✗", "cancelled": "–"}
-_STYLE = {"done": "green", "failed": "red", "cancelled": "yellow"}
 
 
 class Working(Static):
@@ -22,6 +21,9 @@ class Working(Static):
 
     DEFAULT_CSS = """
     Working { height: 1; background: $panel; padding: 0 1; display: none; }
+    Working.done { color: $text-success; }
+    Working.failed { color: $text-error; }
+    Working.cancelled { color: $text-warning; }
     """
 
     @dataclass
@@ -65,12 +67,13 @@ class Working(Static):
         self.display = work is not None
         if work is None:
             return
+        for state in _SIGN:
+            self.set_class(work.state == state, state)
         name = f"{work.verb} {work.name}".strip()
         if not work.is_going:
             first, _, more = work.said.partition("\n")
-            text = Text(f"{_SIGN[work.state]} {name}: ", style=_STYLE[work.state], no_wrap=True, overflow="ellipsis")
-            text.append(first.removeprefix(f"{work.name}: ") + (" …" if more else ""), style="")
-            self.update(text)
+            said = first.removeprefix(f"{work.name}: ") + (" …" if more else "")
+            self.update(Text(f"{_SIGN[work.state]} {name}: {said}", no_wrap=True, overflow="ellipsis"))
             return
         room = max(self.size.width - 2, 20)
         amount = self._amount(work)
