@@ -55,7 +55,7 @@ class Logs(Place):
             id="logs.previous",
             tooltip="To the error before",
         ),
-        Binding("y", "copy", "Copy", id="logs.copy", tooltip="Copy the line under the cursor, as JSON has it"),
+        Binding("y", "copy", "Copy", show=False, id="logs.copy", tooltip="Copy the line under the cursor, as JSON has it"),
         Binding(
             "escape", "close", "Close", show=False, id="logs.close", tooltip="Close the detail, or leave the field"
         ),
