@@ -4,7 +4,9 @@ import logging
 
 import msgspec
 
+from appliance import audit
 from appliance.database import Connection
+from appliance.errors import NotFound
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,16 @@ def resolve(conn: Connection, kind: str, subject: str, now: int) -> None:
         "UPDATE alert SET resolved_at = :now WHERE kind = :kind AND subject = :subject AND resolved_at IS NULL",
         {"now": now, "kind": kind, "subject": subject},
     )
+
+
+def settle(conn: Connection, alert_id: int, now: int, *, actor: str, reason: str) -> Alert:
+    """A person looked at it. Raises NotFound when there is no such open alert."""
+    found = next((alert for alert in open_(conn) if alert.id == alert_id), None)
+    if found is None:
+        raise NotFound(f"There is no open alert {alert_id}; see: customhouse stripe status")
+    resolve(conn, found.kind, found.subject, now)
+    audit.record(conn, actor, "alert.resolved", found.subject, org_id=found.org_id, reason=reason, kind=found.kind)
+    return found
 
 
 def open_(conn: Connection) -> list[Alert]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from appliance import clock
+from appliance import audit, clock
 from appliance.accounts.plans import Plan
 from appliance.billing import autotopup, cards, customers, money, stripe, topups
 from appliance.billing.customers import Customer
@@ -66,6 +66,18 @@ def open_(db: Database, api: Stripe, settings: Billing, org_id: str, topup_id: s
     """A page to pay on or to save a card on. The same `topup_id` again is the same page. Blocks. Raises StripeDown or
     StripeRefused; then nobody can have paid."""
     return _for_customer(db, api, org_id, now, lambda customer: _open(db, api, settings, customer, topup_id, wish, now))
+
+
+def offer(db: Database, api: Stripe, settings: Billing, org_id: str, wish: Wish, *, actor: str) -> Page:
+    """A page that an operator hands to the organisation. Blocks. Raises as `open_` does."""
+    page = open_(db, api, settings, org_id, clock.new_id(), wish, clock.now_ms())
+    amount = wish.amount_micros
+    db.write(
+        lambda conn: audit.record(
+            conn, actor, "topup.offered", org_id, org_id=org_id, amount_micros=amount, topup=page.topup_id
+        )
+    )
+    return page
 
 
 def _open(

@@ -86,6 +86,11 @@ def by_source(conn: Connection, source_type: str, source_id: str) -> Entry | Non
     return _entry(row) if row else None
 
 
+def by_id(conn: Connection, entry_id: str) -> Entry | None:
+    row = conn.execute("SELECT * FROM ledger WHERE id = :id", {"id": entry_id}).fetchone()
+    return _entry(row) if row else None
+
+
 def balance(conn: Connection, org_id: str) -> int:
     """What the organisation has left, in millionths of a dollar; may be below zero."""
     row = conn.execute(
@@ -130,6 +135,60 @@ def page(
         )
     ]
     return sorted(held, key=lambda entry: entry.seq, reverse=True)[:limit]
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """Which entries, as of a moment: what comes later does not move them."""
+
+    newest: int
+    """The last seq that belongs to it."""
+    org_id: str | None = None
+    type: EntryType | None = None
+
+
+def cut(conn: Connection, org_id: str | None = None, type: EntryType | None = None) -> Cut:
+    """Of an organisation or of all, of this type or of all, as they are now."""
+    (newest,) = conn.execute("SELECT ifnull(max(seq), 0) FROM ledger").fetchone()
+    return Cut(newest, org_id, type)
+
+
+def count(conn: Connection, wanted: Cut) -> int:
+    return conn.execute(f"SELECT count(*) {_of(wanted)}", _bound(wanted)).fetchone()[0]
+
+
+def window(conn: Connection, wanted: Cut, first: int, limit: int) -> list[Entry]:
+    """So many of them from the place `first` on, the newest first. What is skipped is skipped in an index."""
+    rows = conn.execute(
+        f"""
+        SELECT * FROM ledger
+        WHERE seq IN (SELECT seq {_of(wanted)} ORDER BY seq DESC LIMIT :limit OFFSET :first)
+        ORDER BY seq DESC
+        """,  # noqa: S608  # our own words
+        {**_bound(wanted), "limit": limit, "first": first},
+    )
+    return [_entry(row) for row in rows]
+
+
+def balances(conn: Connection) -> dict[str, int]:
+    """What each organisation that has entries has left."""
+    rows = conn.execute(
+        """
+        SELECT id, (SELECT balance_micros FROM ledger WHERE org_id = organisation.id ORDER BY seq DESC LIMIT 1) AS left
+        FROM organisation
+        """
+    )
+    return {row["id"]: row["left"] for row in rows if row["left"] is not None}
+
+
+def _of(wanted: Cut) -> str:
+    words = ["FROM ledger WHERE seq <= :newest"]
+    words += ["AND org_id = :org"] if wanted.org_id is not None else []
+    words += ["AND type = :type"] if wanted.type is not None else []
+    return " ".join(words)
+
+
+def _bound(wanted: Cut) -> dict[str, object]:
+    return {"newest": wanted.newest, "org": wanted.org_id, "type": wanted.type}
 
 
 def _entry(row: Row) -> Entry:

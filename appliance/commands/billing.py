@@ -8,11 +8,13 @@ import msgspec
 
 from appliance import audit, clock, settings
 from appliance.accounts import organisations, plans
+from appliance.billing import credit as credits
 from appliance.billing import ledger, money, reconcile
 from appliance.billing.ledger import Entry, EntryType
 from appliance.database import Connection
-from appliance.errors import Conflict, InvalidRequest
 from appliance.house import House
+from appliance.jobs import usage
+from appliance.moderations import usage as requests
 
 
 @click.group()
@@ -65,6 +67,45 @@ def records(org: str, types: tuple[str, ...], limit: int, as_json: bool) -> None
         )
 
 
+@billing.command("usage")
+@click.option("--org", help="Only this organisation's; else of all together.")
+@click.option(
+    "--period", default="month", show_default=True, type=click.Choice([*usage.PERIODS, usage.YEAR]), help="Up to now."
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def usage_(org: str | None, period: str, as_json: bool) -> None:
+    """Jobs by kind, verdicts, model seconds, synchronous requests and money, by the bucket: days of a month or week,
+    hours of a day, minutes of an hour, months of a year."""
+    house = House(settings.load())
+    reader = house.db.reader()
+    org_id = organisations.named(reader, org).id if org else None
+    found = usage.buckets(reader, org_id, period, clock.now_ms())
+    asked = requests.by_bucket(reader, org_id, [one.at for one in found]) if period in ("month", "week", "year") else {}
+    house.close()
+    if as_json:
+        shown = [
+            {
+                "ts": clock.rfc3339(one.at),
+                "prompt": one.prompt,
+                "image": one.image,
+                "video": one.video,
+                "passed": one.passed,
+                "rejected": one.rejected,
+                "model_seconds": one.gpu_ms / 1000,
+                "tokens": one.tokens,
+                "cost_usd": money.usd(one.micros),
+                "requests": asked.get(one.at) if asked else None,
+            }
+            for one in found
+        ]
+        click.echo(json.dumps({"period": period, "organisation": org, "data": shown}, indent=2))
+        return
+    click.echo(f"{'from':<17} {'prompt':>8} {'image':>8} {'video':>8} {'passed':>8} {'rejected':>8} {'cost':>12}")
+    for one in found:
+        kinds = f"{one.prompt:>8,} {one.image:>8,} {one.video:>8,} {one.passed:>8,} {one.rejected:>8,}"
+        click.echo(f"{clock.rfc3339(one.at)[:16]:<17} {kinds} {money.written(one.micros):>12}")
+
+
 @billing.command(context_settings={"ignore_unknown_options": True})  # -5 is an amount, not an option
 @click.argument("amount")
 @click.option("--org", required=True, help="The organisation.")
@@ -76,39 +117,13 @@ def records(org: str, types: tuple[str, ...], limit: int, as_json: bool) -> None
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def credit(amount: str, org: str, reason: str, force: bool, reference: str | None, as_json: bool) -> None:
     """Credit AMOUNT US dollars to an organisation, e.g. for a bank transfer."""
-    micros = money.parse(amount, "AMOUNT", can_be_negative=True)
-    if micros == 0:
-        raise InvalidRequest("AMOUNT must not be zero")
-    if micros < 0 and not force:
-        raise InvalidRequest("AMOUNT is negative; to take credit back as a correction, add --force")
-    if not 1 <= len(reason.strip()) <= 200:
-        raise InvalidRequest("--reason has 1 to 200 characters")
+    micros, why = credits.parse(amount, force=force), credits.check_reason(reason)
     house = House(settings.load())
 
     def change(conn: Connection) -> Entry | None:
         owner = organisations.named(conn, org)
-        source = ("manual", f"{owner.id}:{reference}" if reference else clock.new_id())
-        entry = ledger.post(
-            conn, owner.id, EntryType.CREDIT, micros, source=source, description=reason.strip(), now=clock.now_ms()
-        )
-        before = None if entry else ledger.by_source(conn, *source)
-        if before is not None and before.amount_micros != micros:
-            raise Conflict(
-                f"{reference} was credited with {money.written(before.amount_micros)} before; nothing was changed. "
-                "Name another reference for another credit"
-            )
-        if entry is not None:
-            audit.record(
-                conn,
-                audit.operator(),
-                "billing.credited" if micros > 0 else "billing.corrected",
-                owner.name,
-                org_id=owner.id,
-                reason=reason.strip(),
-                amount_micros=micros,
-                entry=entry.id,
-            )
-        return entry
+        now, actor = clock.now_ms(), audit.operator()
+        return credits.give(conn, owner, micros, now, actor=actor, reason=why, reference=reference or "")
 
     entry = house.db.write(change)
     left = ledger.balance(house.db.reader(), organisations.named(house.db.reader(), org).id)

@@ -1,21 +1,21 @@
 """`customhouse stripe`: is the operator's account reached, what happened there, what has to be looked at."""
 
+import io
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
 import click
 import msgspec
+import segno
 
 from appliance import audit, clock, settings
 from appliance.accounts import organisations, plans
-from appliance.billing import alerts, autotopup, checkout, subscriptions, topups
-from appliance.billing import sync as syncing
+from appliance.billing import alerts, attempts, autotopup, checkout, money, standing
 from appliance.billing.autotopup import DisabledReason
 from appliance.billing.stripe import Live
-from appliance.billing.sync import Position, Sync
-from appliance.database import Connection
-from appliance.errors import InvalidRequest, NotFound, StripeOff, StripeRefused
+from appliance.billing.sync import Sync
+from appliance.errors import InvalidRequest
 from appliance.house import House
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -80,6 +80,73 @@ def subscribe_link(org: str, plan: str, as_json: bool) -> None:
         click.echo(page.url)
 
 
+@stripe.command("topup-link")
+@_ORG
+@click.option("--amount", required=True, metavar="USD", help="What is to be credited, 5 to 5000 dollars.")
+@click.option("--save-card", is_flag=True, help="Offer to save the card, for automatic top-ups.")
+@click.option("--qr", is_flag=True, help="Also draw the address as a QR code.")
+@_JSON
+def topup_link(org: str, amount: str, save_card: bool, qr: bool, as_json: bool) -> None:
+    """Print the address of a page where the organisation pays for credit. It is credited once it has paid."""
+    given: dict[str, object] = {"amount_usd": amount, "save_payment_method": save_card}
+    wish = checkout.parse(given)
+    with _opened() as (house, live):
+        owner = organisations.named(house.db.reader(), org)
+        page = checkout.offer(house.db, live.current(), house.settings.billing, owner.id, wish, actor=audit.operator())
+    if as_json:
+        _print(
+            {
+                "url": page.url,
+                "session_id": page.session_id,
+                "topup_id": page.topup_id,
+                "expires_at": clock.rfc3339(page.expires_at),
+            }
+        )
+        return
+    if qr:
+        drawn = io.StringIO()
+        segno.make(page.url, error="l", micro=False).terminal(drawn, compact=True)
+        click.echo(drawn.getvalue(), color=True)
+    click.echo(page.url)
+
+
+@stripe.command("auto-topup")
+@click.option("--org", metavar="NAME", help="Only this organisation's.")
+@_JSON
+def auto_topup(org: str | None, as_json: bool) -> None:
+    """Who is topped up automatically: below what, by how much, from which card, and why it was switched off."""
+    with _opened() as (house, _):
+        reader = house.db.reader()
+        owners = [organisations.named(reader, org)] if org else organisations.every(reader)
+        found = [(one.name, autotopup.get(reader, one.id), attempts.last(reader, one.id)) for one in owners]
+    shown = [
+        {
+            "organisation": name,
+            "enabled": held.enabled,
+            "threshold_usd": None if held.threshold_micros is None else money.usd(held.threshold_micros),
+            "amount_usd": None if held.amount_micros is None else money.usd(held.amount_micros),
+            "payment_method_id": held.payment_method_id,
+            "disabled_reason": held.disabled_reason,
+            "last_attempt": None
+            if last is None
+            else {"state": last.state, "code": last.code, "at": _time(last.asked_at)},
+        }
+        for name, held, last in found
+    ]
+    if as_json:
+        _print(shown)
+        return
+    for name, held, last in found:
+        state = "on" if held.enabled else f"off{f' ({held.disabled_reason})' if held.disabled_reason else ''}"
+        rule = (
+            f"below {money.written(held.threshold_micros)}: {money.written(held.amount_micros)}"
+            if held.threshold_micros is not None and held.amount_micros is not None
+            else ""
+        )
+        tried = "" if last is None else f"last try {last.state}{f' ({last.code})' if last.code else ''}"
+        click.echo(f"{name:<24} {state:<12} {rule:<28} {tried}".rstrip())
+
+
 @stripe.command("disable-auto-topup")
 @_ORG
 @_REASON
@@ -111,17 +178,10 @@ def disable_auto_topup(org: str, reason: str, as_json: bool) -> None:
 def resolve_alert(alert_id: int, reason: str, as_json: bool) -> None:
     """Say that an alert was looked at."""
 
-    def change(conn: Connection) -> None:
-        found = next((alert for alert in alerts.open_(conn) if alert.id == alert_id), None)
-        if found is None:
-            raise NotFound(f"There is no open alert {alert_id}; see: customhouse stripe status")
-        alerts.resolve(conn, found.kind, found.subject, clock.now_ms())
-        audit.record(
-            conn, audit.operator(), "alert.resolved", found.subject, org_id=found.org_id, reason=reason, kind=found.kind
-        )
-
     with _opened() as (house, _):
-        house.db.write(change)
+        house.db.write(
+            lambda conn: alerts.settle(conn, alert_id, clock.now_ms(), actor=audit.operator(), reason=reason)
+        )
     if as_json:
         _print({"resolved": alert_id})
     else:
@@ -151,45 +211,29 @@ def _opened() -> Generator[tuple[House, Live]]:
 
 
 def _status(house: House, live: Live) -> dict[str, Any]:
-    reader = house.db.reader()
-    problem = mode = restricted = None
-    try:
-        api = live.current()
-        mode, restricted = "live" if api.is_live else "test", api.is_restricted
-    except StripeOff as error:
-        problem = error.message
-    except StripeRefused as error:
-        problem = error.message
-    at = None if mode is None else syncing.position(reader, is_live=mode == "live")
-    names = {one.id: one.name for one in organisations.every(reader)}
+    found = standing.of(house.db.reader(), live, house.settings.billing)
     return {
-        "mode": mode,
-        "problem": problem,
-        "restricted_key": restricted,
-        "address": house.settings.billing.stripe_address or "https://api.stripe.com",
-        **_position(at),
-        "pending": 0 if mode is None else len(topups.pending(reader, is_live=mode == "live")),
-        "subscriptions": sum(one.status == "active" for one in subscriptions.every(reader)),
+        "mode": found.mode,
+        "problem": found.problem,
+        "restricted_key": found.restricted_key,
+        "address": found.address,
+        "cursor": found.cursor,
+        "last_ok_at": _time(found.last_ok_at),
+        "reconciled_at": _time(found.reconciled_at),
+        "last_error": found.last_error,
+        "last_error_at": _time(found.last_error_at),
+        "pending": found.pending,
+        "subscriptions": found.subscriptions,
         "alerts": [
             {
                 "id": alert.id,
                 "kind": alert.kind,
-                "organisation": names.get(alert.org_id or ""),
+                "organisation": alert.organisation,
                 "message": alert.message,
                 "created_at": clock.rfc3339(alert.created_at),
             }
-            for alert in alerts.open_(reader)
+            for alert in found.alerts
         ],
-    }
-
-
-def _position(at: Position | None) -> dict[str, Any]:
-    return {
-        "cursor": at and at.cursor,
-        "last_ok_at": _time(at and at.last_ok_at),
-        "reconciled_at": _time(at and at.reconciled_at),
-        "last_error": at and at.last_error,
-        "last_error_at": _time(at and at.last_error_at),
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from appliance import clock
 from appliance.categories import BUILT_IN
 from appliance.database import Connection, Row
 
@@ -52,6 +53,85 @@ class ByKind(msgspec.Struct, frozen=True):
     prompt: int = 0
     image: int = 0
     video: int = 0
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """What was submitted in a bucket, of one organisation or of all: jobs by kind, how they ended, time and money."""
+
+    at: int
+    prompt: int = 0
+    image: int = 0
+    video: int = 0
+    passed: int = 0
+    rejected: int = 0
+    gpu_ms: int = 0
+    tokens: int = 0
+    prompt_micros: int = 0
+    image_micros: int = 0
+    video_micros: int = 0
+
+    @property
+    def jobs(self) -> int:
+        return self.prompt + self.image + self.video
+
+    @property
+    def micros(self) -> int:
+        return self.prompt_micros + self.image_micros + self.video_micros
+
+
+YEAR = "year"
+"""Twelve months, the present one included: of no one length, so none of PERIODS."""
+
+
+def buckets(conn: Connection, org_id: str | None, period: str, now: int) -> list[Bucket]:
+    """Every bucket of the period, one of PERIODS or the YEAR, ascending; of all organisations when none is named."""
+    known = PERIODS.get(period)
+    if known is not None:
+        since, until = _window(known, now)
+        starts = list(range(since, until, known.length))
+        step, at = min(known.length, HOUR), "at - at % :length"
+    else:
+        starts = clock.months(now, 12)
+        since, until, step = starts[0], now + 1, HOUR
+        at = "CAST(strftime('%s', at / 1000, 'unixepoch', 'start of month') AS INTEGER) * 1000"
+    rows = conn.execute(
+        f"""
+        SELECT {at} AS start, sum(prompt_jobs) AS prompt, sum(image_jobs) AS image, sum(video_jobs) AS video,
+            sum(passed) AS passed, sum(rejected) AS rejected, sum(gpu_ms) AS gpu_ms, sum(tokens) AS tokens,
+            sum(prompt_micros) AS prompt_micros, sum(image_micros) AS image_micros, sum(video_micros) AS video_micros
+        FROM usage
+        WHERE {"org_id = :org AND" if org_id is not None else ""} step = :step AND at >= :since AND at < :until
+        GROUP BY 1
+        """,  # noqa: S608  # our own words
+        {"org": org_id, "since": since, "until": until, "step": step, "length": known.length if known else 0},
+    )
+    there = {row["start"]: msgspec.convert({**dict(row), "at": row["start"]}, Bucket) for row in rows}
+    return [there.get(start) or Bucket(start) for start in starts]
+
+
+def month_of(now: int) -> int:
+    """The first millisecond of the month, UTC."""
+    return clock.months(now, 1)[0]
+
+
+def spent_since(conn: Connection, since: int) -> dict[str, int]:
+    """What the jobs submitted from then on cost each organisation."""
+    rows = conn.execute(
+        """
+        SELECT org_id, sum(prompt_micros + image_micros + video_micros) AS micros FROM usage
+        WHERE step = :hour AND at >= :since GROUP BY org_id
+        """,
+        {"hour": HOUR, "since": since},
+    )
+    return {row["org_id"]: row["micros"] for row in rows}
+
+
+def going(conn: Connection) -> dict[str, int]:
+    """Jobs of each organisation that are under way."""
+    rows = conn.execute(
+        "SELECT org_id, count(*) AS jobs FROM job WHERE status IN ('queued', 'processing') GROUP BY org_id"
+    )
+    return {row["org_id"]: row["jobs"] for row in rows}
 
 
 def days(conn: Connection, org_id: str, since: int, until: int) -> list[Day]:

@@ -1,5 +1,6 @@
 """What was asked of the synchronous surfaces, by day and by what came of it."""
 
+import bisect
 from datetime import UTC, date, datetime, timedelta
 
 import msgspec
@@ -69,6 +70,32 @@ def of(conn: Connection, org_id: str, period: str | None = None) -> Usage:
     )
 
 
+def days(conn: Connection, org_id: str | None, since: str, until: str) -> list[Day]:
+    """The days of [since, until), YYYY-MM-DD, that had requests, ascending; of all organisations when none is named."""
+    rows = conn.execute(
+        f"""
+        SELECT day, sum(requests) AS requests, sum(allowed) AS allowed, sum(flagged) AS flagged,
+            sum(blocked) AS blocked, sum(cache_hits) AS cache_hits, sum(text_llm_credits) AS text_llm_credits
+        FROM moderation_use
+        WHERE {"org_id = :org AND" if org_id is not None else ""} day >= :since AND day < :until
+        GROUP BY day ORDER BY day
+        """,  # noqa: S608  # our own words
+        {"org": org_id, "since": since, "until": until},
+    )
+    return [_day(row) for row in rows]
+
+
+def by_bucket(conn: Connection, org_id: str | None, starts: list[int]) -> dict[int, int]:
+    """Requests by the start of the bucket, days or longer, up to today: they are counted by the day."""
+    if not starts:
+        return {}
+    counted = dict.fromkeys(starts, 0)
+    for one in days(conn, org_id, _date(starts[0]), "9999"):
+        at = int(datetime.fromisoformat(f"{one.date}T00:00:00+00:00").timestamp() * 1000)
+        counted[starts[bisect.bisect_right(starts, at) - 1]] += one.requests
+    return counted
+
+
 def last_day(conn: Connection, org_id: str) -> Volume:
     """Counted from the events themselves: to the millisecond, whenever a day begins."""
     since = {"org": org_id, "since": clock.now_ms() - 24 * _HOUR_MS}
@@ -86,6 +113,10 @@ def last_day(conn: Connection, org_id: str) -> Volume:
     counted: dict[str, int] = {row["decision"]: row["events"] for row in rows}
     flagged, blocked = counted.get("flag", 0), counted.get("block", 0)
     return Volume(requests, {"allow": requests - flagged - blocked, "flag": flagged, "block": blocked})
+
+
+def _date(at: int) -> str:
+    return datetime.fromtimestamp(at / 1000, UTC).date().isoformat()
 
 
 def _day(row: Row) -> Day:
