@@ -253,11 +253,10 @@ def _log(context: Context) -> list[str]:
 
 
 def log_lines(context: Context) -> list[str]:
-    """The last lines of the journal and of the files below <home>/log."""
+    """The last lines of the processes' own files and of the journal."""
     lines: deque[str] = deque(maxlen=LINES)
-    home = context.house().home
-    for path in sorted((*home.glob("log/*"), *home.glob("logs/*"), *home.glob("*.log"))):
-        if path.is_file() and path.suffix in (".log", ".jsonl", ".json", ""):
+    for path in sorted(context.house().log_dir.glob("*.log")):
+        if path.is_file():
             with path.open("rb") as file:
                 file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
                 lines.extend(line for line in file.read().decode(errors="replace").splitlines() if line.strip())

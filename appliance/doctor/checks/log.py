@@ -39,14 +39,13 @@ def _journal(context: Context) -> Outcome:
 
 
 def _files(context: Context) -> Outcome:
-    home = context.house().home
-    found = [path for folder in ("log", "logs") for path in (home / folder).glob("*") if path.is_file()]
+    found = [path for path in context.house().log_dir.glob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in found)
     if size > _GB:
         return warning(
             f"Log files take {size / _GB:.1f} GB",
-            cause="nothing turns them over",
-            fix="set up logrotate for them, or leave the log to the journal",
+            cause="log.file_mb times log.file_count is much, or something else writes there",
+            fix="CUSTOMHOUSE_LOG_FILE_MB=10 CUSTOMHOUSE_LOG_FILE_COUNT=5, then restart; older files may be deleted",
             bytes=size,
             files=len(found),
         )
@@ -56,5 +55,10 @@ def _files(context: Context) -> Outcome:
 CHECKS = (
     Check("log.level", "Level", "debug is for looking for a fault, not for every day.", _level, is_early=True),
     Check("log.journal", "The journal", "What systemd's journal takes of the disk.", _journal, is_early=True),
-    Check("log.files", "Log files", "What lies in <home>/log.", _files),
+    Check(
+        "log.files",
+        "Log files",
+        "What the processes' own log files take, where no journal keeps what they say.",
+        _files,
+    ),
 )
