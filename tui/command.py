@@ -115,7 +115,10 @@ def _serve(
         )
     from tui import serve
 
-    password, is_new = serve.password(password_file)
+    try:
+        password, is_new = serve.password(password_file)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     command = [sys.executable, "-m", "appliance", "tui", "--screen", screen]
     if read_only:
         command.append("--read-only")
