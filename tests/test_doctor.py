@@ -140,7 +140,7 @@ def test_fix_takes_the_rights_of_others_away_and_writes_who_did(stage: Stage) ->
 
 @pytest.mark.parametrize("name", ["home", "database", "media", "weights"])
 def test_fix_tightens_every_place(stage: Stage, name: str) -> None:
-    for path in (stage.settings.home, stage.settings.database, stage.settings.media_dir, stage.weights):
+    for path in (stage.settings.home, *stage.settings.home.rglob("*")):
         path.chmod(path.stat().st_mode | 0o007)
     _mended(stage, f"permissions.{name}")
 

@@ -91,6 +91,10 @@ def loose(place: Callable[[Stage], Path], bits: int) -> Callable[[Stage, str], O
     def look(stage: Stage, id: str) -> Outcome:
         path = place(stage)
         path.chmod(path.stat().st_mode | bits)
+        if id not in ("permissions.home", "permissions.secrets"):
+            for folder in (stage.settings.home, *path.parents):
+                if folder == stage.settings.home or stage.settings.home in folder.parents:
+                    folder.chmod(0o755)  # or nobody could get there
         return stage.look(id)
 
     return look
@@ -655,6 +659,14 @@ def test_a_check_finds_the_one_thing_that_is_broken_and_says_how_to_mend_it(stag
     assert outcome.fix
     assert outcome.evidence or id == "disk.media"
     assert not outcome.mendable or CHECKS[id].mend is not None
+
+
+def test_what_lies_in_a_closed_folder_is_closed(stage: Stage) -> None:
+    """2026-11-21: queue.db and the doorbells of a new house are made with the umask, in a folder of mode 0750."""
+    for path in (stage.settings.database, stage.weights, stage.settings.media_dir):
+        path.chmod(path.stat().st_mode | 0o007)
+    for name in ("database", "weights", "media"):
+        assert stage.look(f"permissions.{name}").state is OK
 
 
 def test_the_processors_kind_is_one_that_there_are_wheels_for(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,17 +13,31 @@ from appliance.doctor.finding import Check, Outcome, failed, ok, skipped, warnin
 _OTHERS = stat.S_IRWXO
 
 
-def _loose(paths: Iterable[Path], forbidden: int) -> list[tuple[Path, int]]:
-    """The paths with a right that they must not have, with the mode that they should have."""
+def _loose(paths: Iterable[Path], forbidden: int, home: Path) -> list[tuple[Path, int]]:
+    """The paths with a right that they must not have, with the mode that they should have. What others cannot get to,
+    since a folder above is closed to them, is closed to them whatever its own mode says."""
     found: list[tuple[Path, int]] = []
     for path in paths:
         try:
-            mode = stat.S_IMODE(path.lstat().st_mode)
+            mode = stat.S_IMODE(path.stat().st_mode)
         except OSError:
             continue
-        if mode & forbidden:
+        wrong = mode & forbidden
+        if path != home and home in path.parents and not _is_enterable(path.parent, home):
+            wrong &= ~_OTHERS
+        if wrong:
             found.append((path, mode & ~forbidden))
     return found
+
+
+def _is_enterable(folder: Path, home: Path) -> bool:
+    """Others may go in here, by every folder from the state directory on."""
+    while True:
+        if not folder.stat().st_mode & stat.S_IXOTH:
+            return False
+        if folder == home:
+            return True
+        folder = folder.parent
 
 
 def _judged(what: str, found: list[tuple[Path, int]], *, cause: str, is_grave: bool) -> Outcome:
@@ -38,13 +52,13 @@ def _judged(what: str, found: list[tuple[Path, int]], *, cause: str, is_grave: b
         fix=f"chmod {mode:o} {path}" if len(found) == 1 else "customhouse doctor permissions --fix",
         mendable=True,
         loose=len(found),
-        mode=f"{stat.S_IMODE(path.lstat().st_mode):o}",
+        mode=f"{stat.S_IMODE(path.stat().st_mode):o}",
     )
 
 
 def _tighten(places: Callable[[Context], Iterable[Path]], forbidden: int) -> Callable[[Context], str]:
     def mend(context: Context) -> str:
-        found = _loose(places(context), forbidden)
+        found = _loose(places(context), forbidden, context.home)
         for path, mode in found:
             path.chmod(mode)
         return f"took rights of others from {len(found)} path{'s' if len(found) != 1 else ''}"
@@ -100,7 +114,7 @@ _ALL_BUT_OWNER = stat.S_IRWXG | stat.S_IRWXO
 def _home(context: Context) -> Outcome:
     return _judged(
         "The state directory",
-        _loose(_homes(context), _OTHERS),
+        _loose(_homes(context), _OTHERS, context.home),
         cause="it was made with an open umask: every user of this machine may look in",
         is_grave=True,
     )
@@ -109,7 +123,7 @@ def _home(context: Context) -> Outcome:
 def _database(context: Context) -> Outcome:
     return _judged(
         "The databases",
-        _loose(_databases(context), _OTHERS),
+        _loose(_databases(context), _OTHERS, context.home),
         cause="prompts, verdicts and webhook secrets stand in there",
         is_grave=True,
     )
@@ -118,7 +132,7 @@ def _database(context: Context) -> Outcome:
 def _secret(context: Context) -> Outcome:
     return _judged(
         "Secrets",
-        _loose(_secrets(context), _ALL_BUT_OWNER),
+        _loose(_secrets(context), _ALL_BUT_OWNER, context.home),
         cause="the pepper under which keys are hashed and Stripe's key are for the service's user only",
         is_grave=True,
     )
@@ -130,7 +144,7 @@ def _socket(context: Context) -> Outcome:
         return skipped("Nothing runs, so there are no sockets")
     return _judged(
         "The sockets",
-        _loose(found, _OTHERS),
+        _loose(found, _OTHERS, context.home),
         cause="whoever may open admin.sock administers; whoever may open inference.sock may ask the models",
         is_grave=True,
     )
@@ -142,7 +156,7 @@ def _config(context: Context) -> Outcome:
         return skipped("There is no settings file: the defaults and the environment count")
     return _judged(
         "The settings file",
-        _loose(found, _WORLD_WRITES),
+        _loose(found, _WORLD_WRITES, context.home),
         cause="every user of this machine may change what is screened, and where the key of Stripe goes",
         is_grave=True,
     )
@@ -151,7 +165,7 @@ def _config(context: Context) -> Outcome:
 def _medium(context: Context) -> Outcome:
     return _judged(
         "Media in work",
-        _loose(_media(context), _OTHERS),
+        _loose(_media(context), _OTHERS, context.home),
         cause="uploads of your customers lie there until their jobs close",
         is_grave=True,
     )
@@ -160,7 +174,7 @@ def _medium(context: Context) -> Outcome:
 def _weight(context: Context) -> Outcome:
     return _judged(
         "The weights",
-        _loose(_weights(context), _WORLD_WRITES),
+        _loose(_weights(context), _WORLD_WRITES, context.home),
         cause="every user of this machine may put another model in the place of one that decides",
         is_grave=True,
     )
