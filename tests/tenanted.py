@@ -2,9 +2,13 @@
 
 import json
 
-from appliance.accounts import keys, organisations
+from appliance.accounts import keys, organisations, plans
+from appliance.accounts.plans import Changes
+from appliance.billing import ledger
+from appliance.billing.ledger import EntryType
 from appliance.database import Connection
 from appliance.house import House
+from appliance.webhooks import endpoints
 from tests import made
 
 NOON = 1_779_192_000_000
@@ -73,6 +77,80 @@ def _make(conn: Connection, house: House) -> None:
         for n in range(1, 5)
     ]
     made.insert_into(conn, jobs)
+    plans.create(conn, "publisher", "Publisher", Changes(monthly_request_quota=10_000), actor="operator:ada", reason="sold")
+    conn.execute("UPDATE organisation SET plan = 'publisher' WHERE id = ?", (press,))
+    conn.execute("INSERT INTO moderation_use (org_id, day, requests) VALUES (?, '2026-05-18', 9412)", (press,))
+    ledger.post(
+        conn, press, EntryType.CREDIT, 25_000_000, source=("manual", "1"), description="invoice 17", now=NOON - DAY
+    )
+    hold_time_still(conn)
+
+
+def send(house: House) -> None:
+    """Three endpoints: one well, one that fails, one that is disabled; twelve deliveries in every state."""
+    house.db.write(_send)
+
+
+def _send(conn: Connection) -> None:
+    for number, (org, url, why) in enumerate(
+        (
+            (PRESS, "https://press.example/hooks/customhouse", None),
+            (GALLERY, "https://gallery.example/in", None),
+            (FORUM, "https://forum.example/webhook", "the receiver answered 410 Gone"),
+        )
+    ):
+        endpoints.register(conn, org, url, NOON - (30 - number) * DAY, actor="operator:ada")
+        if why:
+            endpoints.disable(conn, org, why, now=NOON - DAY)
+    for number in range(12):
+        org = (PRESS, GALLERY)[number % 2]
+        at = NOON - (12 - number) * HOUR
+        job_id = f"33333333-0000-4000-8000-0000000000{number:02}"
+        prohibited = number % 3 == 0
+        made.insert_into(conn, [made.job(org, at, id=job_id, is_prohibited=int(prohibited))])
+        state = "delivered" if org == PRESS else "failed"
+        state = {10: "pending", 11: "sending"}.get(number, state)
+        body = {
+            "job_id": job_id,
+            "status": "completed",
+            "is_prohibited": prohibited,
+            "categories": {"nsfw": prohibited, "underage": False, "custom": {"dogs": prohibited}},
+            **({"reason": "said in words: lighthouse"} if prohibited else {}),
+            "completed_at": "2026-05-19T12:00:00.000Z",
+            "type": "prompt",
+            "delivery_id": f"wh_{job_id}",
+        }
+        conn.execute(
+            """
+            INSERT INTO delivery (id, org_id, job_id, url, is_global, body, status, attempts, next_at, lease_until,
+                created_at, finished_at)
+            VALUES (:id, :org, :job, :url, :is_global, :body, :state, :attempts, :next_at, :lease, :at, :finished)
+            """,
+            {
+                "id": f"wh_{job_id}",
+                "org": org,
+                "job": job_id,
+                "url": "https://own.example/x" if number == 4 else ENDPOINT[org],
+                "is_global": int(number != 4),
+                "body": json.dumps(body),
+                "state": state,
+                "attempts": 12 if state == "failed" else 1,
+                "next_at": NOON + 5 * MINUTE if state == "pending" else at,
+                "lease": NOON + 40_000 if state == "sending" else None,
+                "at": at,
+                "finished": at + MINUTE if state in ("delivered", "failed") else None,
+            },
+        )
+        tries = (
+            [(500, None, 12.4), (None, "timed out after 10 s", 10_000.0)] if state == "failed" else [(200, None, 34.0)]
+        )
+        if state == "pending":
+            tries = [(503, None, 18.0)]
+        for place, (status, error, ms) in enumerate(tries if state != "sending" else ()):
+            conn.execute(
+                "INSERT INTO delivery_attempt (delivery_id, at, http_status, error, ms) VALUES (?, ?, ?, ?, ?)",
+                (f"wh_{job_id}", at + place * MINUTE, status, error, ms),
+            )
     hold_time_still(conn)
 
 
@@ -82,6 +160,13 @@ PRESS = "11111111-0000-4000-8000-000000000000"
 GALLERY = "11111111-0000-4000-8000-000000000001"
 FORUM = "11111111-0000-4000-8000-000000000002"
 ANCHOR = "11111111-0000-4000-8000-000000000003"
+
+
+ENDPOINT = {PRESS: "https://press.example/hooks/customhouse", GALLERY: "https://gallery.example/in"}
+
+
+def delivery(number: int) -> str:
+    return f"wh_33333333-0000-4000-8000-0000000000{number:02}"
 
 
 def rename(conn: Connection, old: str, new: str) -> None:
