@@ -210,6 +210,12 @@ class Rows(ScrollView, can_focus=True):
         self._given = lines
         self._lay_out(self._in_order(lines))
 
+    def lay(self, columns: Sequence[Column]) -> None:
+        """Other columns, for other lines that come next."""
+        if tuple(columns) != self.columns:
+            self.columns, self._laid, self.sorted_by = tuple(columns), None, None
+            self._lay_out(())
+
     async def follow(self, source: Source) -> None:
         """Lines of this source from now on; returns when what is seen is there. Called again, it is asked anew; what
         was there stays until then."""
