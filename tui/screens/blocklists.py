@@ -66,7 +66,7 @@ class Blocklists(Viewed):
         Binding("l", "list", "List", id="blocklists.list", tooltip="Another list: everybody's, own, named, shipped"),
         Binding("n", "add", "Add", id="blocklists.add", tooltip="Add a term to this list"),
         Binding("t", "test", "Test", id="blocklists.test", tooltip="Hold a sentence against every list"),
-        Binding("s", "switch", "On/off", id="blocklists.switch", tooltip="Look for the term, or keep it unsought"),
+        Binding("s", "switch", "On/off", show=False, id="blocklists.switch", tooltip="Look for the term, or keep it unsought"),
         Binding(
             "i", "import", "Import", id="blocklists.import", tooltip="Add a file's terms; what is refused is shown"
         ),
@@ -137,15 +137,15 @@ class Blocklists(Viewed):
         )
         match one.kind:
             case "shipped":
-                rows.columns = _SHIPPED
+                rows.lay(_SHIPPED)
                 found = await self.ask(lambda: blocklists.shipped(self.desk, one.name, needle))
                 rows.show([_entry_line(number, entry) for number, entry in enumerate(found)])
             case "named":
-                rows.columns = _NAMED
+                rows.lay(_NAMED)
                 items = await self.ask(lambda: blocklists.named(self.desk, one, needle))
                 rows.show([_item_line(item) for item in items])
             case _:
-                rows.columns = _TERMS
+                rows.lay(_TERMS)
                 await rows.follow(_Terms(self.desk, one.org_id, needle))
         self.say_count(rows.row_count, one.terms)
 

@@ -43,7 +43,7 @@ class Categories(Viewed):
     HINTS: ClassVar[Mapping[str, str]] = {
         "checks": "Filter: an organisation's name",
         "limits": "Filter: words of a category or a model",
-        "own": "Filter: words of a category or an organisation",
+        "own": "Filter: a category, an organisation",
     }
     ONLY_IN: ClassVar[Mapping[str, Sequence[str]]] = {
         "switch": ("checks",),

@@ -42,9 +42,9 @@ class Policies(Viewed):
         "differing": ("policy",),
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("p", "preview", "Preview", id="policies.preview", tooltip="What it would have decided of past events"),
-        Binding("a", "activate", "Activate", id="policies.activate", tooltip="Go back: this version as the next one"),
-        Binding("t", "limits", "Thresholds", id="policies.limits", tooltip="A next version, by one analyzer's fields"),
+        Binding("p", "preview", "Flips", id="policies.preview", tooltip="What it would have decided of past events"),
+        Binding("a", "activate", "Use", id="policies.activate", tooltip="Go back: this version as the next one"),
+        Binding("t", "limits", "Limits", id="policies.limits", tooltip="A next version, by one analyzer's fields"),
         Binding("v", "edit", "Edit", id="policies.edit", tooltip="A next version, as TOML in $EDITOR"),
         Binding(
             "o", "observe", "Observe", id="policies.observe", tooltip="Decide and record, but answer allow; or not"
@@ -76,9 +76,9 @@ class Policies(Viewed):
                     Column("Policy", 20, grows=True, sorts=True),
                     Column("V", 3, align="right"),
                     Column("Holds", 13),
-                    Column("Judge", 9, least=70),
-                    Column("Audited", 18, align="right"),
-                    Column("Made", 8, align="right", least=76),
+                    Column("Judge", 9, least=100),
+                    Column("Disagreed", 14, align="right"),
+                    Column("Made", 8, align="right", least=100),
                 ],
                 id="list-rows",
                 empty="There are no organisations yet: make a key, and its organisation is there.",
@@ -91,7 +91,7 @@ class Policies(Viewed):
                     Column("Made", 19),
                     Column("By", 14, grows=True),
                     Column("Why", 16, grows=True),
-                    Column("Audited", 18, align="right", least=70),
+                    Column("Disagreed", 14, align="right", least=70),
                 ],
                 id="versions",
             )
@@ -482,7 +482,7 @@ def _version_line(made: Made, rate: Rate | None, active: int) -> Line:
 
 def _audited(rate: Rate | None) -> str:
     """How often the judge disagreed with what the cheap stage had passed."""
-    return "not sampled" if rate is None else f"{rate.share:.1%} of {rate.sampled:,} ≠"
+    return "not sampled" if rate is None else f"{rate.share:.1%} of {rate.sampled:,}"
 
 
 def _value(value: Any) -> str:
