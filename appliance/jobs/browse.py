@@ -83,7 +83,7 @@ _CLAUSES = {
 
 
 class Catalogue:
-    """What matches, as it was found so far. One thread at a time."""
+    """What matches, as it was found so far. One thread at a time grows or renews it; any may read meanwhile."""
 
     def __init__(self, conn: Connection, wanted: Wanted) -> None:
         self.wanted = wanted
@@ -136,8 +136,7 @@ class Catalogue:
         self._open_from = self._first_open(conn)
         if before == again:
             return False
-        del self._found[at:]
-        self._found.extend(again)
+        self._found = self._found[:at] + again  # not in place: another thread may be reading it
         return True
 
     def seqs(self, first: int, count: int, *, oldest_first: bool = False) -> list[int]:

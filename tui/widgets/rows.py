@@ -235,6 +235,17 @@ class Rows(ScrollView, can_focus=True):
         if epoch == self._epoch:
             self._settle(count, pages, cursor)
 
+    def grow(self, count: int) -> None:
+        """The source has found more of what comes last: what was there stays as it is."""
+        if self.source is None or count == self._count:
+            return
+        self._pages.pop((self._count - 1) // PAGE, None)  # it may have been half a page
+        self._drawn.clear()
+        self._count = count
+        self.virtual_size = Size(0, count + self._head)
+        self._want()
+        self.refresh()
+
     @property
     def row_count(self) -> int:
         return self._count
