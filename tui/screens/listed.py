@@ -114,7 +114,7 @@ class Listed(Place):
 
     def tell(self) -> None:
         """Ask the detail of what is under the cursor."""
-        self.run_worker(self._tell(), group="detail", exclusive=True)
+        self.run_worker(self._tell, group="detail", exclusive=True)
 
     async def _tell(self) -> None:
         line = self.table.current

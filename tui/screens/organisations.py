@@ -176,12 +176,13 @@ class Organisations(Listed):
             reason = "undone" if is_pausing else before
             self._undo = (org.name, lambda: back(self.desk, org.id, reason))
 
-    def action_undo(self) -> None:
+    @work
+    async def action_undo(self) -> None:
         if self._undo is None:
             self.notify("There is nothing to take back.")
             return
         (name, deed), self._undo = self._undo, None
-        self.run_worker(self.do(deed, f"{name} is as it was"), group="undo")
+        await self.do(deed, f"{name} is as it was")
 
     @work
     async def action_ban(self) -> None:
