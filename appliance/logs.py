@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import threading
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -119,8 +119,8 @@ class Book:
         if self._journal is not None:
             return f"journald, units {_UNITS}"
         return (
-            f"Nothing has been logged to {self._folder}, and journald is not here. `customhouse up` writes files; "
-            'for processes that are started singly set log.files = "on"'
+            "Nothing is written to log/ in the state directory, and journald is not here. `customhouse up` writes "
+            'files there; for processes that are started singly set log.files = "on".'
         )
 
     def __len__(self) -> int:
@@ -251,8 +251,8 @@ class _Journal:
         threading.Thread(target=self._copy, name="journal", daemon=True).start()
 
     @classmethod
-    def open(cls, find: Callable[[str], str | None] = shutil.which) -> "_Journal | None":
-        program = find("journalctl")
+    def open(cls) -> "_Journal | None":
+        program = shutil.which("journalctl")
         if program is None or not Path("/run/systemd/journal").exists():
             return None
         arguments = ["--output=json", "--follow", f"--lines={_JOURNAL_LINES}", f"--unit={_UNITS}"]

@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 
 from appliance import clock, database, pulse, vitals
-from appliance.billing import sync
 from appliance.database import Connection
 from appliance.heartbeat import Round
 from appliance.inference.client import Models
@@ -182,7 +181,7 @@ def guide(settings: Settings, conn: Connection | None, found: vitals.Vitals) -> 
         has_key = True  # not known, and not what is wrong
     if not has_key:
         steps.append("There is no API key yet: open Keys (g k), or run: customhouse keys create --org NAME")
-    if not any(one.is_up for one in found.processes):
+    if steps and not any(one.is_up for one in found.processes):
         steps.append("Nothing runs yet: in another terminal, run: customhouse up")
     return steps
 
@@ -220,6 +219,8 @@ def _bytes_of(path: Path) -> int:
 
 
 def _stripe(conn: Connection, settings: Settings) -> StripeState:
+    from appliance.billing import sync  # brings Stripe's library, which takes 60 ms: not at the start of a screen
+
     if not settings.billing.stripe_key_file:
         return StripeState(False)
     found = [at for is_live in (True, False) if (at := sync.position(conn, is_live=is_live)) is not None]

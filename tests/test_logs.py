@@ -117,7 +117,10 @@ def test_journald_s_lines_become_ours_with_the_process_that_the_unit_is_of() -> 
     }
 
 
-def test_without_files_and_journald_it_is_said_how_to_have_them(settings: Settings) -> None:
+def test_without_files_and_journald_it_is_said_how_to_have_them(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.logs.shutil.which", lambda _: None)
     book = Book(settings)
     assert (book.refresh(), len(book)) == (0, 0)
     assert "customhouse up" in book.where

@@ -22,6 +22,7 @@ from tui.widgets.rows import Column, Line, Rows
 _KEPT = 120
 """Looks that the plots remember: four minutes."""
 _BAR = 16
+_EIGHTHS = "·▁▂▃▄▅▆▇█"
 
 
 class _Known(Protocol):
@@ -150,13 +151,12 @@ def _what(found: devices.Survey) -> Text:
 
 
 def _cores(machine: devices.Machine) -> Text:
-    """A bar each; of many, the busiest first would jump about, so they stay in their order."""
+    """A bar each; of many, one letter each. They stay in their order: the busiest first would jump about."""
     if not machine.cores:
         return Text("cores       measured from the second look on", "dim")
-    line = Text("cores       ")
-    for number, share in enumerate(machine.cores):
-        line.append(f"{number} ", "dim").append(f"{_bar(share, 8)} {share:>4.0%}   ")
-    return line
+    if len(machine.cores) > 4:
+        return Text(f"cores       {''.join(_EIGHTHS[round(share * 8)] for share in machine.cores)}")
+    return Text("cores      " + "  ".join(f" {_bar(share, 8)} {share:>4.0%}" for share in machine.cores))
 
 
 def _models(found: devices.Survey, most_lines: int) -> Text:

@@ -19,6 +19,7 @@ from tui.widgets.facts import Fact, Facts
 from tui.widgets.rows import Column, Line, Rows
 
 _TONES = {"debug": "muted", "warning": "warn", "error": "bad", "critical": "bad"}
+_NO_LINE = "No line is wanted by all of text, process and level."
 _LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -39,7 +40,15 @@ class Logs(Place):
     NAME = "logs"
     EVERY_S = 1.0
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Text", key_display="/", id="logs.filter", tooltip="Only lines with this in them"),
+        Binding(
+            "slash",
+            "filter",
+            "Text",
+            key_display="/",
+            show=False,
+            id="logs.filter",
+            tooltip="Only lines with this in them",
+        ),
         Binding("p", "process", "Process", id="logs.process", tooltip="All processes, or one after the other"),
         Binding("v", "level", "Level", id="logs.level", tooltip="The least grave level that is shown"),
         Binding("f,space", "follow", "Follow", id="logs.follow", tooltip="Follow what comes, or hold still"),
@@ -55,7 +64,9 @@ class Logs(Place):
             id="logs.previous",
             tooltip="To the error before",
         ),
-        Binding("y", "copy", "Copy", show=False, id="logs.copy", tooltip="Copy the line under the cursor, as JSON has it"),
+        Binding(
+            "y", "copy", "Copy", show=False, id="logs.copy", tooltip="Copy the line under the cursor, as JSON has it"
+        ),
         Binding(
             "escape", "close", "Close", show=False, id="logs.close", tooltip="Close the detail, or leave the field"
         ),
@@ -63,6 +74,7 @@ class Logs(Place):
     CSS = """
     Logs #filter { height: 1; }
     Logs #state { height: 1; padding: 0 1; color: $text-muted; }
+    Logs #nothing { height: auto; padding: 1; display: none; }
     Logs #lines { height: 1fr; }
     Logs #detail { height: auto; max-height: 50%; display: none; border-top: solid $primary; scrollbar-size: 1 1; }
     Logs #traceback { height: auto; padding: 0 1; color: $text-error; }
@@ -78,6 +90,7 @@ class Logs(Place):
     def body(self) -> ComposeResult:
         yield Input(placeholder="text to look for", compact=True, id="filter")
         yield Static(id="state", markup=False)
+        yield Static(id="nothing", markup=False)
         yield Rows(
             [
                 Column("Time", 8),
@@ -86,7 +99,7 @@ class Logs(Place):
                 Column("What", 40, grows=True),
             ],
             id="lines",
-            empty="No such line.",
+            empty=_NO_LINE,
         )
         with VerticalScroll(id="detail", can_focus=False):
             yield Facts(id="facts")
@@ -104,7 +117,11 @@ class Logs(Place):
         if not self._is_following and self._view is not None and self._view.wanted == self._wanted:
             return  # held still
         is_new = self._view is None or self._view.wanted != self._wanted
-        view, came = await self.ask(self._read)
+        try:
+            view, came = await self.ask(self._read)
+        except OSError as error:
+            self._say_nothing(f"The log cannot be read: {error.strerror or error}: {error.filename or ''}".rstrip(": "))
+            return
         self._view = view
         rows = self.query_one("#lines", Rows)
         if is_new or came:
@@ -127,11 +144,7 @@ class Logs(Place):
         wanted = self._wanted
         if self._book is None:
             return
-        rows = self.query_one("#lines", Rows)
-        if not len(self._book):
-            rows.empty = self._book.where
-        else:
-            rows.empty = "No line is wanted by all of text, process and level."
+        self._say_nothing("" if len(self._book) else self._book.where)
         count = 0 if self._view is None else len(self._view)
         parts = [
             "▶ following" if self._is_following else "⏸ held still; f goes on",
@@ -143,6 +156,14 @@ class Logs(Place):
         here = self.query_one("#state", Static)
         if here.content != state:
             here.update(state)
+
+    def _say_nothing(self, why: str) -> None:
+        """In the place of lines; an empty sentence gives it back to them."""
+        nothing = self.query_one("#nothing", Static)
+        self.query_one("#lines", Rows).empty = "" if why else _NO_LINE
+        if nothing.display != bool(why):
+            nothing.display = bool(why)
+            nothing.update(why)
 
     # --- doing --------------------------------------------------------------------------------------------------------
 

@@ -43,7 +43,8 @@ class Overview(Place):
     Overview #verdicts { height: 3; }
     Overview #rejections { height: 1fr; min-height: 5; }
     Overview.-wide #verdicts { height: 12; }
-    Overview.-wide .part { margin-bottom: 1; }
+    Overview .cols .part { text-wrap: nowrap; text-overflow: ellipsis; }
+    Overview.-wide .cols, Overview.-wide #verdicts { margin-bottom: 1; }
     """
 
     def __init__(self) -> None:
@@ -58,7 +59,7 @@ class Overview(Place):
                 yield Static(id="processes", classes="part", markup=False)
                 yield Static(id="queue", classes="part", markup=False)
             yield Static(id="verdicts-title", markup=False)
-            yield Plot(id="verdicts", names=11, said=18)
+            yield Plot(id="verdicts", names=11, said=5)
             with Container(classes="cols"):
                 yield Static(id="models", classes="part", markup=False)
                 yield Static(id="rest", classes="part", markup=False)
@@ -95,7 +96,7 @@ class Overview(Place):
         self._put("wrong", Text("\n".join(f"▲ {one}" for one in more)))
         self._put("processes", _processes(found))
         self._put("queue", _queue(found))
-        self._put("verdicts-title", Text("VERDICTS A MINUTE, THE LAST 60, BY THE MINUTE OF SUBMISSION", "bold"))
+        self._put("verdicts-title", Text(_hour(found), "bold"))
         self.query_one("#verdicts", Plot).show(list(_verdicts(found)))
         self._put("models", _models(found))
         self._put("rest", _rest(found))
@@ -108,7 +109,7 @@ class Overview(Place):
                         one.org,
                         one.kind,
                         one.category,
-                        "term" if one.score is None else f"{one.score:.3f}",
+                        f"{one.score:.3f}" if one.score is not None else "term" if one.category == "blocklist" else "—",
                         one.origin,
                         one.id,
                     ),
@@ -156,7 +157,7 @@ def _process(one: health.ProcessFigures, now: int) -> Text:
 
 def _queue(found: health.Overview) -> Text:
     if found.rows_error:
-        return _lines("QUEUE", [Text(found.rows_error, "red")])
+        return _lines("QUEUE", [Text("not known: see above", "red")])
     return _lines(f"QUEUE  {found.open_jobs:,} open", (_waiting(one, found.at) for one in found.waiting))
 
 
@@ -171,7 +172,15 @@ def _verdicts(found: health.Overview) -> Iterable[Series]:
     for name, tone in (("allowed", "good"), ("prohibited", "bad"), ("failed", "warn")):
         values = tuple(int(getattr(one, name)) for one in found.minutes)
         last = values[-2] if len(values) > 1 else 0  # the present minute is not over
-        yield Series(name, values, f"{last:,}/min {sum(values):,}/h", tone)
+        yield Series(name, values, f"{last:,}" if last < 10_000 else f"{last // 1000}k", tone)
+
+
+def _hour(found: health.Overview) -> str:
+    """Each verdict counts in the minute in which the job was submitted: the newest bars still grow."""
+    totals = [
+        f"{sum(getattr(one, name) for one in found.minutes):,} {name}" for name in ("allowed", "prohibited", "failed")
+    ]
+    return f"VERDICTS A MINUTE, LAST HOUR: {', '.join(totals)}"
 
 
 def _models(found: health.Overview) -> Text:
@@ -193,11 +202,9 @@ def _model(one: health.ModelStatus) -> Text:
     else:
         line.append(one.device)
     if one.answered:
-        line.append(f"  p50 {one.p50_ms:.0f} p99 {one.p99_ms:.0f} ms", "dim")
+        line.append(f"  {one.p50_ms:.0f} ms, p99 {one.p99_ms:.0f}", "dim")
     if one.last_error:
         line.append(f"  {one.last_error}", "red")
-    line.no_wrap = True
-    line.overflow = "ellipsis"
     return line
 
 

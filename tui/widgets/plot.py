@@ -13,7 +13,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
-_FULL = 40  # fewer values are a history that has only begun: their bars stay narrow
+_FULL = 40  # fewer values are a history that has only begun: they are not stretched
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,15 @@ class Plot(Widget):
 
 def drawn(values: Sequence[float], room: int, height: int, row: int, top: float | None) -> str:
     """One row of the bars, `room` wide; row 0 is the highest of `height`. What is more than nothing is seen."""
-    wide = max(1, room // len(values)) if len(values) >= _FULL else 1
-    values = list(values)[-(room // wide) :] if values else []
+    values = list(values)[-room:]
+    if len(values) >= _FULL:
+        values = [values[place * len(values) // room] for place in range(room)]
     most = max(top if top is not None else max(values, default=0), 1e-9)
     letters: list[str] = []
     for value in values:
         eighths = round(min(value, most) / most * height * 8)
         eighths = max(eighths, 1) if value > 0 else 0
-        letters.append(_EIGHTHS[min(8, max(0, eighths - (height - 1 - row) * 8))] * wide)
+        letters.append(_EIGHTHS[min(8, max(0, eighths - (height - 1 - row) * 8))])
     base = "".join(letters)
     if row == height - 1:
         base = base.replace(" ", "·")  # the ground: where a minute was, and nothing in it
