@@ -65,8 +65,9 @@ class Works:
             now = self.last
             if now is None or not now.is_going or not now.can_cancel:
                 return False
-            self._is_cancelled.set()
-            self._set(state="ending")
+            if now.state == "going":
+                self._is_cancelled.set()
+                self._set(state="ending")
         return True
 
     def wait(self, timeout_s: float | None = None) -> None:

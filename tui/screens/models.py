@@ -31,13 +31,13 @@ _RUNNING = {"ready": "● ready", "loading": "… loading", "failed": "✗ faile
 _TONE = {"differs": "bad", "unverified": "warn", "partly": "warn", "missing": "muted"}
 _STANDING = {
     "answers": ("● answers", ""),
-    "installed": ("? installed; the process is down", "warn"),
+    "installed": ("? process is down", "warn"),
     "loading": ("… loading", "warn"),
-    "not loaded": ("✗ not loaded: jobs that ask it fail", "bad"),
-    "failed": ("✗ cannot be opened: jobs that ask it fail", "bad"),
-    "not installed": ("✗ not installed: jobs that ask it fail", "bad"),
-    "no manifest": ("✗ has no manifest: jobs that ask it fail", "bad"),
-    "nobody": ("○ no judge is set: such categories cannot be made", "muted"),
+    "not loaded": ("✗ not loaded", "bad"),
+    "failed": ("✗ does not open", "bad"),
+    "not installed": ("✗ not installed", "bad"),
+    "no manifest": ("✗ no manifest", "bad"),
+    "nobody": ("○ no judge is set", "muted"),
 }
 
 
@@ -45,7 +45,7 @@ class Models(Listed):
     NAME = "models"
     EVERY_S = 5.0
     EMPTY = "There is no manifest in the folder of models; see CUSTOMHOUSE_MODELS_DIR."
-    HINT = "/ filter: words of the name, title, task, set, licence or state"
+    HINT = "/ filter: words of name, task, set, licence, state"
     COLUMNS = (
         Column("Model", 20, grows=True, sorts=True),
         Column("Weights", 10, sorts=True),
@@ -95,7 +95,7 @@ class Models(Listed):
         copying("models"),
     ]
     DEFAULT_CSS = """
-    Models #process { height: auto; max-height: 3; padding: 0 1; }
+    Models #process { height: auto; max-height: 5; padding: 0 1; }
     Models #process.down { color: $text-error; }
     Models #process.lame { color: $text-warning; }
     Models #left { width: 1fr; height: 1fr; }
@@ -115,7 +115,7 @@ class Models(Listed):
                 Column("Step", 4, least=70),
                 Column("Model", 16),
                 Column("Label, from", 18, grows=True),
-                Column("", 20, grows=True),
+                Column("Standing", 17),
             ],
             id="answers",
             empty="No category is described; see config/categories.toml.",
@@ -331,13 +331,16 @@ class Models(Listed):
 
 def _process(found: Shown) -> Text:
     one = found.process
+    missing = Text()
+    if unanswered := [slug for slug in found.unanswered if not slug.startswith("custom,")]:
+        missing.append(f"\n✗ Nothing installed answers {', '.join(unanswered)}: jobs that ask it fail. f fetches.")
     if one is None:
-        return Text(f"✗ {found.why_not}")
+        return Text(f"✗ {found.why_not}").append_text(missing)
     up = words.ago(0, round(one.uptime_s * 1000))
     text = Text(f"Model process {one.pid}: {one.device}, {words.size(one.rss_bytes)}, up {up}")
     for sentence in one.degraded:
         text.append(f"\n▲ {sentence}")
-    return text
+    return text.append_text(missing)
 
 
 def _line(one: Model) -> Line:
