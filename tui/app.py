@@ -132,7 +132,7 @@ class CustomhouseApp(App[None]):
         self.push_screen(help.Help(title, here.tells if here else "", help.of(self.screen, self, title)))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        for one in places.PLACES:
+        for one in places.ALL:
             yield SystemCommand(f"Go to {one.title}", f"{one.tells} (g {one.key})", partial(self.go, one.name))
         for look in themes.LOOKS:
             yield SystemCommand(f"Theme: {look.name}", look.tells, partial(self.choose_theme, look.name))

@@ -20,11 +20,11 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 @click.command()
 @click.option(
     "--screen",
-    type=click.Choice([one.name for one in places.PLACES]),
+    type=click.Choice([one.name for one in places.ALL]),
     default="overview",
     show_default=True,
     metavar="NAME",
-    help=f"Where to begin: {', '.join(one.name for one in places.PLACES)}.",
+    help=f"Where to begin: {', '.join(one.name for one in places.ALL)}.",
 )
 @click.option("--read-only", is_flag=True, help="Change nothing, whoever you are.")
 @click.option("--theme", type=click.Choice(["dark", "light", "ansi", "none"]), help="This time; : remembers one.")

@@ -51,7 +51,7 @@ class GoTo(ModalScreen[str | None]):
         return text
 
     def on_key(self, event: events.Key) -> None:
-        for one in places.PLACES:
+        for one in places.ALL:
             if event.character == one.key:
                 event.stop()
                 self.dismiss(one.name)

@@ -63,7 +63,7 @@ def _is_key(key: str) -> bool:
 
 
 def _classes() -> Iterator[type]:
-    modules = [f"tui.screens.{one.name}" for one in places.PLACES]
+    modules = [f"tui.screens.{one.name}" for one in places.ALL]
     modules += [f"tui.{one}" for one in ("app", "place", "help", "jump", "goto")]
     widgets = importlib.import_module("tui.widgets")
     modules += [f"tui.widgets.{one.name}" for one in pkgutil.iter_modules(widgets.__path__)]

@@ -35,7 +35,11 @@ PLACES = (
     Entry("settings", "Settings", "s", "Every setting, where it comes from; validate, edit."),
     Entry("playground", "Playground", "y", "Screen a text, an image or a video: the verdict, explained."),
 )
-BY_NAME = {one.name: one for one in PLACES}
+"""On the rail, and in the list after `g`."""
+ASIDE = (Entry("doctor", "Doctor", "d", "What is not in order on this machine, why, and the exact fix."),)
+"""Reached by their letter, by name and from the palette; the list has room for fifteen."""
+ALL = (*PLACES, *ASIDE)
+BY_NAME = {one.name: one for one in ALL}
 
 
 def find(name: str) -> type[Screen[None]]:

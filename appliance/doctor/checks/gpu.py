@@ -146,7 +146,7 @@ def canary(found: dict[str, Any] | None, driver: Driver, wanted: str) -> Outcome
         return failed(
             f"CUDA is not used: {found['shortfall'] or 'onnxruntime did not say why'}",
             cause="the session fell back to the CPU, where the same models take many times as long",
-            fix="customhouse doctor gpu --explain gpu.libraries; or accept it: CUSTOMHOUSE_INFERENCE_DEVICE=cpu",
+            fix="customhouse doctor gpu.libraries says which library; or accept it: CUSTOMHOUSE_INFERENCE_DEVICE=cpu",
             evidence=evidence,
         )
     return ok(f"A test inference on {found['device']} took {found['run_ms']:g} ms and is right", evidence=evidence)
