@@ -219,10 +219,10 @@ def _bytes_of(path: Path) -> int:
 
 
 def _stripe(conn: Connection, settings: Settings) -> StripeState:
-    from appliance.billing import sync  # brings Stripe's library, which takes 60 ms: not at the start of a screen
-
     if not settings.billing.stripe_key_file:
         return StripeState(False)
+    from appliance.billing import sync  # brings Stripe's library, which takes 60 ms: not at the start of a screen
+
     found = [at for is_live in (True, False) if (at := sync.position(conn, is_live=is_live)) is not None]
     if not found:
         return StripeState(True)

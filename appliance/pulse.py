@@ -10,8 +10,6 @@ import msgspec
 
 from appliance.database import Connection, Row
 from appliance.jobs.job import Finding, JobKind, Score
-from appliance.moderations import quota
-from appliance.text.analysis import ANALYZERS
 
 MINUTE_MS = 60_000
 _NEWEST = 5_000
@@ -163,6 +161,8 @@ def rejections(conn: Connection, limit: int = 8) -> list[Rejection]:
 
 def allowances(conn: Connection, now: int, least: float = 0.8) -> list[Allowance]:
     """Organisations that have used so much of the month's quota, the nearest to its end first."""
+    from appliance.moderations import quota  # brings what decides texts, 130 ms: not at the start of a screen
+
     first, following = quota.month(now)
     found = conn.execute(
         """
@@ -225,6 +225,8 @@ class _Body(msgspec.Struct):
 
 
 def _of_event(row: Row) -> Rejection:
+    from appliance.text.analysis import ANALYZERS  # brings numpy: not at the start of a screen
+
     flagged = msgspec.json.decode(row["body"], type=_Body).flagged
     raw: bytes = row["scores"]
     scores: dict[str, float] = dict(zip(ANALYZERS, struct.unpack(f"<{len(raw) // 4}f", raw), strict=False))

@@ -15,7 +15,6 @@ from pathlib import Path
 import msgspec
 
 from appliance import clock, database, heartbeat
-from appliance.billing import sync
 from appliance.database import Connection
 from appliance.errors import Failure
 from appliance.heartbeat import Beat
@@ -233,6 +232,8 @@ def stripe_trouble(conn: Connection, settings: Settings, now: int) -> list[str]:
     """The last good sync is long past, though there is a key."""
     if not settings.billing.stripe_key_file:
         return []
+    from appliance.billing import sync  # brings Stripe's library, which takes 60 ms: not at the start of a screen
+
     rounds = [at for is_live in (True, False) if (at := sync.position(conn, is_live=is_live)) is not None]
     if not rounds:
         return []  # the first round has not been

@@ -158,8 +158,7 @@ def test_a_sentence_for_a_file_that_is_no_database(settings: Settings) -> None:
 
 _SCRIPT = """
 import os, sys
-import appliance.commands.keys, appliance.commands.organisations, sqlite_utils
-sqlite_utils.Database(memory=True).close()
+import appliance.commands.keys, appliance.commands.organisations
 from appliance import __main__
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 __main__.main()

@@ -137,7 +137,7 @@ def run(settings: Settings, jobs: int = 10_000_000, each: int = 200) -> dict[str
                 f"{scratch.home.parent}: {jobs:,} jobs need {need / 1e9:.0f} GB for the time of the benchmark, and "
                 f"{free / 1e9:.0f} GB are free; set TMPDIR to a larger disk, or ask for fewer with --jobs"
             )
-        made, generated = _generate(scratch, jobs)
+        made, generated = generate(scratch, jobs)
         stock, their_keys = made
         with _served(scratch) as (address, pid):
             queries = _measured(address, their_keys, stock, each)
@@ -270,7 +270,7 @@ def _served(settings: Settings) -> Generator[tuple[str, int]]:
 # --- generating -------------------------------------------------------------------------------------------------------
 
 
-def _generate(settings: Settings, jobs: int) -> tuple[tuple[Stock, _Keys], dict[str, Any]]:
+def generate(settings: Settings, jobs: int) -> tuple[tuple[Stock, _Keys], dict[str, Any]]:
     """The scratch database, filled as one is that was in use for 400 days. In bulk, without triggers: what they would
     have counted is filled in as a migration does it."""
     house = House(settings)

@@ -34,6 +34,7 @@ TEXT = {
         "appliance.bench.moderations:run",
     ),
 }
+TUI = ("the terminal UI: start, key to paint, idle, on generated jobs", "appliance.bench.tui:run")
 HISTORY = ("the list, usage and the export, on generated jobs", "appliance.bench.history:run")
 
 
@@ -41,9 +42,14 @@ HISTORY = ("the list, usage and the export, on generated jobs", "appliance.bench
 @click.option("--only", multiple=True, type=click.Choice(list(BENCHES)), help="Only these (may be repeated).")
 @click.option("--gpu", is_flag=True, help="The GPU's absolute figures instead (needs CUDA builds).")
 @click.option("--history", is_flag=True, help="The list of jobs, usage and the export instead, on generated jobs.")
-@click.option("--jobs", type=click.IntRange(1000), default=10_000_000, help="How many jobs --history generates.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1000),
+    help="How many jobs are generated: 10 million by --history, 1 million by --tui.",
+)
 @click.option("--policies", is_flag=True, help="The preview of a policy version over 1 million events instead.")
 @click.option("--text", is_flag=True, help="The text engine, and decisions over HTTP, instead.")
+@click.option("--tui", is_flag=True, help="The terminal UI on generated jobs instead.")
 @click.option(
     "--labelled",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -54,9 +60,10 @@ def bench(
     only: tuple[str, ...],
     gpu: bool,
     history: bool,
-    jobs: int,
+    jobs: int | None,
     policies: bool,
     text: bool,
+    tui: bool,
     labelled: Path | None,
     as_json: bool,
 ) -> None:
@@ -68,7 +75,9 @@ def bench(
     if gpu:
         wanted = {"gpu": GPU}
     elif history:
-        wanted, how = {"history": HISTORY}, {"history": {"jobs": jobs}}
+        wanted, how = {"history": HISTORY}, {"history": {"jobs": jobs or 10_000_000}}
+    elif tui:
+        wanted, how = {"tui": TUI}, {"tui": {"jobs": jobs or 1_000_000}}
     elif policies:
         wanted = {"policies": POLICIES}
     elif text:

@@ -1,11 +1,48 @@
-"""The tables, as numbered migrations applied by sqlite-utils: SQL in files beside this one, one a version."""
+"""The tables, as numbered migrations applied by sqlite-utils: SQL in files beside this one, one a version.
 
+sqlite-utils is imported when there is something to apply: it takes 130 ms, and mostly there is nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import sqlite_utils
-from sqlite_utils.migrations import Migrations
+if TYPE_CHECKING:
+    import sqlite_utils
 
-migrations = Migrations("customhouse")
+_Step = Callable[["sqlite_utils.Database"], None]
+
+
+class _Migrations:
+    """In the order that they stand here."""
+
+    def __init__(self) -> None:
+        self._steps: list[_Step] = []
+
+    def __call__(self) -> Callable[[_Step], _Step]:
+        def add(step: _Step) -> _Step:
+            self._steps.append(step)
+            return step
+
+        return add
+
+    @property
+    def names(self) -> list[str]:
+        return [step.__name__ for step in self._steps]
+
+    def apply(self, db: sqlite_utils.Database, *, stop_before: str | None = None) -> None:
+        """Those that are not in it yet, each in a transaction of its own."""
+        from sqlite_utils.migrations import Migrations
+
+        made = Migrations("customhouse")
+        for step in self._steps:
+            made(name=step.__name__)(step)
+        made.apply(db, stop_before=stop_before)
+
+
+migrations = _Migrations()
 
 
 FOLDER = Path(__file__).parent

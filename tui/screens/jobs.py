@@ -20,7 +20,6 @@ from tui.backend import jobs
 from tui.backend.desk import Refused
 from tui.backend.jobs import Book, Child, Shown
 from tui.screens.listed import Listed, copying
-from tui.screens.playground import half_blocks
 from tui.widgets.dialogs import REASON, Asked, Confirm, Form, Told
 from tui.widgets.pair import Section
 from tui.widgets.rows import Column, Line, Rows
@@ -271,6 +270,8 @@ class Jobs(Listed):
         except Exception as error:  # as in Place
             self.trouble(error)
             return
+        from tui.screens.playground import half_blocks  # it brings the models' libraries: 300 ms
+
         await self.app.push_screen_wait(Told("Blurred", half_blocks(rows)))
 
 
