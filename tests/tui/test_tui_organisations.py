@@ -220,6 +220,19 @@ def test_its_keys_are_a_letter_away(desk: Desk) -> None:
 
 
 @pytest.mark.usefixtures("tenants")
+def test_its_jobs_and_webhooks_are_a_letter_away(desk: Desk) -> None:
+    async def doing(pilot: Pilot[None]) -> None:
+        await press(pilot, "slash", *"press", "enter", "v")
+        await settle(pilot)
+        assert set(cells(pilot, 3)) == {"Lighthouse Press"}
+        assert len(cells(pilot, 3)) == 4
+        await press(pilot, "g", "r", "slash", *"gallery", "enter", "w")
+        assert pilot.app.screen.query_one("#filter", Input).value == "Harbour Gallery"
+
+    drive(desk, "organisations", doing)
+
+
+@pytest.mark.usefixtures("tenants")
 def test_who_may_only_look_changes_no_organisation(settings: Settings) -> None:
     desk = Desk(settings, Access("operator:eve", False, "You may look, not change"), now=lambda: NOON)
 

@@ -3,6 +3,7 @@
 # pyright: reportUnknownMemberType=false
 # Textual types `app` as an App of nobody knows what.
 
+import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar
@@ -93,7 +94,7 @@ class Organisations(Listed):
 
     def action_jobs(self) -> None:
         if one := self._chosen():
-            self.visit("jobs", one.org.name)
+            self.visit("jobs", f"org:{shlex.quote(one.org.name)}")
 
     def action_webhooks(self) -> None:
         if one := self._chosen():

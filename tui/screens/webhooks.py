@@ -3,6 +3,7 @@
 # pyright: reportUnknownMemberType=false
 # Textual types `app` as an App of nobody knows what.
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +27,8 @@ from tui.widgets.rows import Column, Line, Rows
 _TONE = {State.DELIVERED: "", State.FAILED: "bad", State.PENDING: "warn", State.SENDING: "warn"}
 _BAD, _POOR = 0.5, 0.05  # of the deliveries that came out, failed
 _ROOM = 8  # lines of the endpoints' table, at most
+_EVERY_S = 5.0
+_REST = 50  # times as long as asking took, before it is asked again: 2 % of a core, however long the table is
 _SINCE = {"ever": None, "the last hour": 3_600_000, "the last day": 86_400_000, "the last 7 days": 7 * 86_400_000}
 
 
@@ -63,7 +66,6 @@ class Deliveries:
 
 class Webhooks(Listed):
     NAME = "webhooks"
-    EVERY_S = 5.0
     HINT = "/ filter: a state, an organisation, the beginning of an id"
     COLUMNS = (
         Column("State", 9),
@@ -112,7 +114,18 @@ class Webhooks(Listed):
 
     AUTO_FOCUS = "#webhooks"
 
+    _rest_until = 0.0
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.set_interval(_EVERY_S, self._look_again)
+
+    def _look_again(self) -> None:
+        if self.is_current and time.monotonic() >= self._rest_until:
+            self.action_reload()
+
     async def load(self) -> None:
+        began = time.monotonic()
         self._names = await self.ask(lambda: webhooks.names(self.desk))
         self._found = await self.ask(lambda: webhooks.every(self.desk))
         rows = self.query_one("#endpoints", Rows)
@@ -120,6 +133,7 @@ class Webhooks(Listed):
         rows.styles.height = 1 + max(1, min(len(self._found), _ROOM))
         rows.show([_endpoint(one, self.desk.now()) for one in self._found])
         await self._follow()
+        self._rest_until = time.monotonic() + _REST * (time.monotonic() - began)
         if self.pair.is_open:
             self.tell()
 
@@ -184,8 +198,8 @@ class Webhooks(Listed):
         ]
         return [
             Section("", facts),
-            Section("Said", said),
             Section(f"Attempts, newest first ({len(tries)})", tries, empty="None yet."),
+            Section("Said", said),
         ]
 
     # --- deliveries -------------------------------------------------------------------------------------------------
