@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -66,6 +67,25 @@ def test_a_check_that_hangs_is_given_up_and_holds_nobody_up(stage: Stage) -> Non
     assert time.monotonic() - begun < 10
     assert [finding.state for finding in report.findings] == [State.FAILED] * 8 + [State.OK]
     assert "no answer within 0.1 s" in report.findings[0].says
+
+
+def test_what_this_user_may_not_read_is_skipped_and_said(stage: Stage) -> None:
+    def look(_: object) -> Outcome:
+        raise PermissionError(13, "Permission denied", "/srv/pepper")
+
+    (finding,) = examine([check(look)], stage.context).findings
+    assert (finding.state, finding.says.partition(" cannot")[0]) == (State.SKIPPED, "/srv/pepper")
+
+
+def test_a_file_that_is_no_database_is_a_damaged_one(stage: Stage) -> None:
+    home = stage.tmp / "other"
+    home.mkdir()
+    (home / "customhouse.db").write_bytes(b"nothing of the sort" * 1000)
+    other = replace(stage.context, settings=msgspec.structs.replace(stage.settings, home=home))
+    found = {one.id: one for one in doctor.run(["database", "queue", "webhooks"], other).findings}
+    assert found["database.integrity"].state is State.FAILED
+    assert found["database.integrity"].evidence["wrong"] == 1
+    assert all(one.state in (State.FAILED, State.SKIPPED, State.OK) for one in found.values())
 
 
 def test_what_cannot_be_looked_at_is_skipped_with_the_reason(stage: Stage) -> None:

@@ -6,6 +6,11 @@ works before the installation: `python -m appliance.doctor`.
 
 from __future__ import annotations
 
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036  # an older one would stumble over the next import, without a word of help
+    sys.exit("Customhouse needs Python 3.11 to 3.13. Fix: apt-get install python3.11 python3.11-venv")
+
 from collections.abc import Iterable
 
 from appliance.doctor import context as contexts

@@ -99,6 +99,12 @@ class Context:
         conn = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=5, check_same_thread=False)
         conn.row_factory = sqlite3.Row
         try:
+            try:
+                conn.execute("PRAGMA schema_version").fetchone()
+            except sqlite3.OperationalError as error:
+                if "unable to open" in str(error) or "readonly" in str(error):
+                    raise Skip(f"{path} cannot be read by this user; run it as root, or as who owns it") from error
+                raise
             yield conn
         finally:
             conn.close()

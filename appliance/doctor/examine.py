@@ -67,6 +67,8 @@ def _look(check: Check, context: Context) -> Finding:
         outcome = check.look(context)
     except Skip as why:
         outcome = skipped(str(why))
+    except PermissionError as error:
+        outcome = skipped(f"{error.filename or 'It'} cannot be read by this user; run it as root, or as who owns it")
     except ModuleNotFoundError as error:
         is_ours = (error.name or "").partition(".")[0] in ("appliance", "tui")
         outcome = _raised(error) if is_ours else skipped(f"The package {error.name} is missing; see python.packages")

@@ -25,15 +25,16 @@ def _there(context: Context) -> Path:
 def _integrity(context: Context) -> Outcome:
     """quick_check with --quick: it does not compare indices with their tables."""
     how = "quick_check" if context.is_quick else "integrity_check"
-    with context.database() as conn:
-        from appliance.database import sqlite3
-
-        try:
+    wrong: list[str] = []
+    try:
+        with context.database() as conn:
             wrong = [row[0] for row in conn.execute(f"PRAGMA {how}(100)") if row[0] != "ok"]
-        except sqlite3.OperationalError:
+    except Exception as error:
+        if (
+            type(error).__name__ != "DatabaseError"
+        ):  # so damaged that it cannot be looked through; all else is said as is
             raise
-        except sqlite3.DatabaseError as error:  # so damaged that it cannot be looked through
-            wrong = [str(error)]
+        wrong = [str(error)]
     if wrong:
         return failed(
             f"The database is damaged in {len(wrong)}{' or more' if len(wrong) >= 100 else ''} places",

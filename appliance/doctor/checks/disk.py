@@ -85,7 +85,11 @@ def _media(context: Context) -> Outcome:
 
 
 def _make_media(context: Context) -> str:
-    context.house().media_dir.mkdir(mode=0o750)
+    settings = context.house()
+    settings.media_dir.mkdir(mode=0o750)
+    if os.geteuid() == 0:  # the services do not run as root
+        owner = settings.home.stat()
+        os.chown(settings.media_dir, owner.st_uid, owner.st_gid)
     return "made the folder for media"
 
 
