@@ -1,11 +1,15 @@
 """The command line. Commands stand in a literal table and are imported when they are called: help stays quick."""
 
+import difflib
 import importlib
+import json
 import logging
 import sys
-from typing import cast
+from typing import NoReturn, Protocol, cast
 
 import click
+from click.exceptions import NoSuchCommand
+from click.shell_completion import CompletionItem
 
 from appliance import __version__
 from appliance.errors import CustomhouseError
@@ -15,9 +19,6 @@ COMMANDS = {
     "serve": ("appliance.commands.processes:serve", "Run the HTTP API."),
     "work": ("appliance.commands.processes:work", "Run the worker: jobs, webhooks, sweep."),
     "infer": ("appliance.commands.processes:infer", "Run the model process."),
-    "status": ("appliance.commands.health:status", "How everything is; exit code 1 when something is wrong."),
-    "devices": ("appliance.commands.health:devices", "GPUs, processors, memory, and what of them is ours."),
-    "logs": ("appliance.commands.health:logs", "What the processes wrote, together and in order."),
     "status": ("appliance.commands.health:status", "How everything is; exit code 1 when something is wrong."),
     "devices": ("appliance.commands.health:devices", "GPUs, processors, memory, and what of them is ours."),
     "logs": ("appliance.commands.health:logs", "What the processes wrote, together and in order."),
@@ -50,9 +51,27 @@ COMMANDS = {
         "One file for whoever helps you: no content, no key.",
     ),
     "config": ("appliance.commands.config:config", "Check and show the settings."),
+    "completion": ("appliance.commands.completion:completion", "What a shell needs to finish commands and names."),
+    "manual": ("appliance.commands.manual:manual", "Manual pages, made of the commands themselves."),
     "bench": ("appliance.commands.bench:bench", "Measure this machine."),
     "version": ("appliance.commands.processes:version", "Versions of Customhouse and what it stands on."),
 }
+
+
+NAMED: dict[str | tuple[str, str], str] = {
+    "org": "organisation",
+    "policy": "policy",
+    "plan": "plan",
+    "key": "key",
+    ("models", "name"): "model",
+    ("models", "names"): "model",
+    ("categories", "slug"): "category",
+    ("categories", "category"): "category",
+    ("plans", "slug"): "plan",
+    ("organisations", "name"): "organisation",
+    ("config", "name"): "setting",
+}
+"""Parameter, of one command or of all → what a shell finishes it with: names that this box knows."""
 
 
 class _Lazy(click.Group):
@@ -63,11 +82,43 @@ class _Lazy(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, name = COMMANDS[cmd_name][0].split(":")
-        return cast(click.Command, getattr(importlib.import_module(module), name))
+        command = cast(click.Command, getattr(importlib.import_module(module), name))
+        _finish_names(command, cmd_name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise NoSuchCommand(args[0], possibilities=difflib.get_close_matches(args[0], COMMANDS), ctx=ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _finish_names(command: click.Command, top: str) -> None:
+    """Have shells finish the parameters of NAMED, whatever file they are declared in."""
+    for one in command.params:
+        kind = NAMED.get((top, one.name or "")) or NAMED.get(one.name or "")
+        if kind is not None and not isinstance(one.type, click.Choice):
+            one.shell_complete = _finisher(kind)
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _finish_names(below, top)
+
+
+class _Finish(Protocol):
+    def __call__(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]: ...
+
+
+def _finisher(kind: str) -> _Finish:
+    def finish(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from appliance.commands import completion
+
+        return completion.complete(kind, incomplete)
+
+    return finish
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -76,18 +127,34 @@ def root() -> None:
     """Content moderation on your own hardware.
 
     The state directory is named by CUSTOMHOUSE_HOME. Exit codes: 0 done, 1 failed (the reason is on standard error),
-    2 wrong usage; `moderate` also has 3: prohibited.
+    2 wrong usage; `moderate` also has 3: prohibited. With --json what a command answers is JSON on standard output, and
+    an error is JSON on standard error: {"error": {"code": ..., "message": ...}}. Manual pages: customhouse manual.
     """
 
 
 def main() -> None:
-    """Run; an error that we know is one sentence on standard error, not a traceback."""
+    """Run; an error that we know is one sentence on standard error, or JSON where JSON was asked for; no traceback."""
+    as_json = "--json" in sys.argv[1:]
     try:
-        root(prog_name="customhouse")
+        if not as_json:
+            root(prog_name="customhouse")
+        status: object = root.main(prog_name="customhouse", standalone_mode=False)
+        sys.exit(status if type(status) is int else 0)
     except CustomhouseError as error:
         logging.getLogger(__name__).debug("command failed", exc_info=True)
-        click.echo(f"customhouse: {error.message}", err=True)
-        sys.exit(1)
+        _fail(error.message, getattr(type(error), "code", "FAILED"), 1, as_json)
+    except click.ClickException as error:  # as JSON only: else click has said it, with the usage
+        _fail(
+            error.format_message(), "USAGE" if isinstance(error, click.UsageError) else "FAILED", error.exit_code, True
+        )
+    except click.Abort:
+        _fail("ended by the keyboard", "ABORTED", 1, as_json)
+
+
+def _fail(message: str, code: str, status: int, as_json: bool) -> NoReturn:
+    said = json.dumps({"error": {"code": code, "message": message}}) if as_json else f"customhouse: {message}"
+    click.echo(said, err=True)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

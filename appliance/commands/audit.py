@@ -41,7 +41,7 @@ def audit() -> None:
 
 @audit.command("list")
 @_with_filters
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="The newest so many.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_(limit: int, as_json: bool, **filters: Any) -> None:
     """List the newest lines."""

@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from appliance import audit, settings, settings_file
-from appliance.errors import Misconfigured
+from appliance.errors import Misconfigured, NotFound
 from appliance.house import House
 from appliance.settings_file import Change, Draft
 
@@ -45,12 +45,17 @@ def check(as_json: bool) -> None:
 
 
 @config.command()
+@click.argument("name", required=False)
 @click.option("--origin", is_flag=True, help="Of each also where it comes from, its default and what it is for.")
 @click.option("--changed", is_flag=True, help="With --origin: only those that differ from the default.")
 @_JSON
-def show(origin: bool, changed: bool, as_json: bool) -> None:
-    """Print every setting as it stands after the file and the environment: as JSON, or with --origin as a table."""
+def show(name: str | None, origin: bool, changed: bool, as_json: bool) -> None:
+    """Print every setting as it stands after the file and the environment: as JSON, or with --origin as a table. With a
+    NAME, e.g. server.port, all that is known of this one."""
     held = settings.load()
+    if name is not None:
+        _show_one(held, name, as_json)
+        return
     if not (origin or changed):
         click.echo(msgspec.json.format(msgspec.json.encode(settings.as_shown(held)), indent=2))
         return
@@ -105,6 +110,22 @@ def written(value: Any) -> str:
             return f'"{value}"'
         case _:
             return str(value)
+
+
+def _show_one(held: settings.Settings, name: str, as_json: bool) -> None:
+    one = next((one for one in settings.origins(held) if one.name == name), None)
+    if one is None:
+        raise NotFound(f"There is no setting {name!r}; see: customhouse config show")
+    if as_json:
+        _print({**msgspec.to_builtins(one), "is_changed": one.is_changed})
+        return
+    click.echo(f"{one.name} = {written(one.value)}")
+    click.echo(one.documentation)
+    click.echo(f"from: {one.origin} {one.source}".rstrip())
+    click.echo(f"default: {written(one.default)}\nvariable: {one.variable}")
+    if one.pending is not None:
+        click.echo(f"after a restart: {written(one.pending)}")
+    click.echo(f"read by: {', '.join(one.used_by) or 'each command as it starts'}")
 
 
 def _loaded() -> settings.Settings:

@@ -50,7 +50,9 @@ def jobs() -> None:
 
 @jobs.command("list")
 @_with_filters
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="So many, the newest first."
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_(limit: int, as_json: bool, **filters: Any) -> None:
     """List the newest jobs."""

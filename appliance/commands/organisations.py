@@ -27,7 +27,11 @@ _SETTABLE = (
     click.option("--plan", help="A plan's slug; see: customhouse plans list."),
     click.option("--rate-limit-per-minute", metavar="N|default", help="All its keys together."),
     click.option("--burst-per-second", metavar="N|default", help="Of those, in one second; 0 = no such limit."),
-    click.option("--charge", type=click.Choice([*(method.value for method in ChargeMethod), _DEFAULT])),
+    click.option(
+        "--charge",
+        type=click.Choice([*(method.value for method in ChargeMethod), _DEFAULT]),
+        help="How its jobs are paid for; default = as its plan says.",
+    ),
     click.option("--retain-prompts-days", metavar="N|default", help="How long its prompts are kept."),
 )
 
