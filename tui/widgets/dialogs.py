@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar, cast
 
+from rich.segment import Segment
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen, ScreenResultType
+from textual.strip import Strip
 from textual.widgets import Button, Input, Label, Select, SelectionList, Static, TextArea
 
 from tui.widgets.cells import clean, clean_lines
@@ -107,6 +109,18 @@ class Confirm(_Dialog[bool]):
         self.dismiss(False)
 
 
+class Ticks(SelectionList[str]):
+    """Words to tick. Textual tells ticked from not by colour alone; here the mark says it too."""
+
+    def render_line(self, y: int) -> Strip:
+        number = self.scroll_offset.y + y
+        strip = super().render_line(y)
+        if number >= self.option_count or self.get_option_at_index(number).value in self.selected:
+            return strip
+        left, mark, *rest = strip
+        return Strip([left, Segment(" " * len(mark.text), mark.style), *rest])
+
+
 @dataclass(frozen=True)
 class Asked:
     """One field of a form."""
@@ -179,7 +193,7 @@ class Form(_Dialog[dict[str, str] | None]):
         name = f"ask-{one.name}"
         if one.many:
             ticked = one.value.split()
-            ticks = SelectionList[str](*((word, word, word in ticked) for word in one.many), compact=True, id=name)
+            ticks = Ticks(*((word, word, word in ticked) for word in one.many), compact=True, id=name)
             ticks.styles.height = len(one.many)
             return ticks
         if one.choices:
