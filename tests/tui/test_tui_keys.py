@@ -78,6 +78,7 @@ def test_dialogs_and_details_of_keys_look_as_held(desk: Desk, shoot: Shoot) -> N
     shoot(desk, "keys", "keys-whose", press=["n"])
     shoot(desk, "keys", "keys-new", press=["n", "enter"])
     shoot(desk, "keys", "keys-new-organisation-wide", press=["n", *"new org", "enter"], size=WIDE)
+    shoot(desk, "keys", "keys-new-ticked", press=["n", "enter", *["tab"] * 5, "space"])
     shoot(desk, "keys", "keys-rotate", press=["r"])
     shoot(desk, "keys", "keys-revoke", press=["X"])
 
