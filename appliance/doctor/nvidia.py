@@ -37,6 +37,8 @@ class Driver:
     cards: list[Card] = field(default_factory=list[Card])
     why: str = ""
     """Why none answers."""
+    is_blind: bool = False
+    """There is no package to ask it with: nothing is known of it."""
 
 
 _HOT = 0x0000000000000020 | 0x0000000000000040 | 0x0000000000000080
@@ -48,7 +50,7 @@ def driver() -> Driver:
     try:
         import pynvml  # pyright: ignore[reportMissingTypeStubs]  # it has none
     except ImportError:
-        return Driver(why="the package nvidia-ml-py is missing")
+        return Driver(why="the package nvidia-ml-py is missing", is_blind=True)
     nvml = cast(Any, pynvml)
     try:
         nvml.nvmlInit()

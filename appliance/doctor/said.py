@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Iterator, Mapping
 
 from appliance.doctor.finding import Check, Finding, Report, State, Value
@@ -55,4 +56,4 @@ def explained(check: Check) -> str:
         *(["--fix mends it"] if check.mend else []),
         f"{check.deadline_s:g} s at most",
     ]
-    return f"{check.id}: {check.title}\n\n{check.about}\n\n({'; '.join(when)})"
+    return f"{check.id}: {check.title}\n\n{textwrap.fill(check.about, 96)}\n\n({'; '.join(when)})"

@@ -45,6 +45,8 @@ def _present(context: Context) -> Outcome:
         return ok(
             f"{len(found.cards)} GPU{'s' if len(found.cards) > 1 else ''}: {found.cards[0].name}", evidence=evidence
         )
+    if cards and found.is_blind and context.text("proc/driver/nvidia/version"):
+        return ok(f"{cards} GPU{'s' if cards > 1 else ''} on the bus, and the driver is loaded", evidence=evidence)
     if cards:
         return failed(
             f"{cards} NVIDIA device{'s' if cards > 1 else ''} on the bus, and no driver answers ({found.why})",

@@ -10,7 +10,7 @@ import socket
 from typing import Any, cast
 
 from appliance.doctor.context import Context
-from appliance.doctor.finding import Check, Outcome, failed, ok, skipped, warning
+from appliance.doctor.finding import Check, Outcome, Skip, failed, ok, skipped, warning
 
 _ANSWER_S = 5.0
 _MOST_BYTES = 1_000_000
@@ -34,10 +34,19 @@ def get(host: str, port: int, path: str) -> tuple[int, bytes] | None:
         asked.close()
 
 
+def address(context: Context) -> tuple[str, int]:
+    """What will be listened on; where the settings cannot be read yet, as the environment or the default has it."""
+    if context.settings is not None:
+        return context.settings.server.host, context.settings.server.port
+    if not context.is_bare:
+        raise Skip("The settings cannot be read; see settings.parse")
+    port = context.environ.get("CUSTOMHOUSE_SERVER_PORT", "")
+    return context.environ.get("CUSTOMHOUSE_SERVER_HOST", "127.0.0.1"), int(port) if port.isdigit() else 8000
+
+
 def report(context: Context) -> dict[str, Any] | None:
     """What /health says, when it is ours that answers there."""
-    settings = context.known()
-    answer = get(settings.server.host, settings.server.port, "/health")
+    answer = get(*address(context), "/health")
     try:
         said = json.loads(answer[1]) if answer else None
     except ValueError:
@@ -48,8 +57,7 @@ def report(context: Context) -> dict[str, Any] | None:
 
 
 def _port(context: Context) -> Outcome:
-    settings = context.known()
-    host, port = settings.server.host, settings.server.port
+    host, port = address(context)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -96,7 +104,7 @@ def _health(context: Context) -> Outcome:
 
 def _reach(context: Context) -> Outcome:
     """Whether what is meant to be reached from elsewhere can be, and what is not, cannot."""
-    host = context.known().server.host
+    host, _ = address(context)
     try:
         is_local = ipaddress.ip_address(host).is_loopback
     except ValueError:
