@@ -49,6 +49,8 @@ def lines(window: Window) -> Iterator[_Line]:
     first = 0
     while found := window(first, _AT_ONCE):
         fresh = [one for one in found if one.key not in seen]
+        if not fresh:
+            return  # only what was pushed down over the end
         seen = {one.key for one in found}  # a window apart at most: the newest push the others down
         yield from fresh
         first += len(found)

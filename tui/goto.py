@@ -40,10 +40,10 @@ class GoTo(ModalScreen[str | None]):
     def _lines(self) -> Text:
         """Three columns, read downwards."""
         text = Text()
-        rows = -(-len(places.PLACES) // 3)
+        rows = -(-len(places.ALL) // 3)
         for row in range(rows):
-            for number in range(row, len(places.PLACES), rows):
-                one = places.PLACES[number]
+            for number in range(row, len(places.ALL), rows):
+                one = places.ALL[number]
                 text.append(f" {one.key} ", style="bold reverse")
                 text.append(f" {one.title:<20}", style="dim" if one.name == self._here else "")
                 text.append(" ")
@@ -62,10 +62,10 @@ class GoTo(ModalScreen[str | None]):
             self.dismiss(None)
             return
         x, y = event.screen_x - box.content_region.x, event.screen_y - box.content_region.y
-        rows = -(-len(places.PLACES) // 3)
+        rows = -(-len(places.ALL) // 3)
         number = (x // 25) * rows + y
-        if 0 <= y < rows and 0 <= number < len(places.PLACES):
-            self.dismiss(places.PLACES[number].name)
+        if 0 <= y < rows and 0 <= number < len(places.ALL):
+            self.dismiss(places.ALL[number].name)
 
     def action_stay(self) -> None:
         self.dismiss(None)
