@@ -17,7 +17,6 @@ from appliance.jobs.browse import Catalogue, Listed, Wanted
 from appliance.jobs.explain import Flip, Question, Why
 from appliance.jobs.job import JobKind, Score, Status
 from appliance.jobs.rows import Child, JobRow
-from appliance.media import blurred
 from appliance.media.decoders import Decoders, read_frame
 from appliance.tasks import Lanes
 from appliance.webhooks import deliveries
@@ -197,6 +196,8 @@ def retry(desk: Desk, job_id: str, reason: str) -> str:
 def picture(desk: Desk, job_id: str) -> list[list[tuple[int, int, int]]]:
     """What was submitted, reduced and blurred. Raises Refused when it is gone, as it is once its job has closed, and
     when it may not be shown: `underage` flagged it, or has not answered."""
+    from appliance.media import blurred  # brings numpy: not at the start of the screen
+
     job = desk.read(lambda conn: rows.job(conn, job_id))
     if job is None:
         raise NotFound("The job was removed")
