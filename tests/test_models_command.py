@@ -13,10 +13,13 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from appliance import audit
 from appliance.__main__ import root
 from appliance.errors import CustomhouseError, WeightsError
+from appliance.house import House
 from appliance.inference.wire import ModelState, ModelStatus, Status
 from appliance.settings import Settings
+from tests import tinyonnx
 from tests.test_models import MODELS
 
 CONTENT = b"weights of a toy"
@@ -273,3 +276,77 @@ def test_a_socket_that_nobody_answers_does_not_spoil_a_fetch(customhouse: Custom
     assert done.exit_code == 0
     assert answer(done)[0]["loaded"] is False
     assert "could not take it" in done.stderr
+
+
+def test_a_model_is_loaded_and_unloaded_by_name_and_written_down(
+    customhouse: Customhouse, place: Settings, process: Callable[[ModelState], _Process]
+) -> None:
+    running = process(ModelState.UNLOADED)
+    assert answer(customhouse("load", "toy", "--json"))["name"] == "toy"
+    assert "toy" in customhouse("unload", "toy", "--reason", "making room").stdout
+    assert running.came == ["/models/toy/load", "/models/toy/unload"]
+    house = House(place)
+    written = audit.page(house.db.reader(), audit.Filter())
+    house.close()
+    assert [(line.action, line.subject, line.reason) for line in written] == [
+        ("models.unloaded", "toy", "making room"),
+        ("models.loaded", "toy", None),
+    ]
+
+
+# --- licences, manifests of one's own, and what answers ---------------------------------------------------------------
+
+
+def test_terms_are_accepted_by_an_option_or_nothing_is_fetched(customhouse: Customhouse, place: Settings) -> None:
+    manifest = place.models_dir / "toy" / "manifest.toml"
+    manifest.write_text(manifest.read_text().replace('"MIT"', '"LicenseRef-Toy"'))
+    refused = customhouse("fetch", "toy")
+    assert refused.exit_code == 1
+    assert "licence LicenseRef-Toy" in refused.stderr
+    assert "customhouse models fetch toy --accept-licence" in refused.stderr
+    assert not (place.weights_dir / "toy").exists()
+    assert customhouse("fetch", "toy", "--accept-licence").exit_code == 0
+    assert customhouse("fetch", "toy").exit_code == 0
+
+
+def test_fetching_makes_no_database_and_is_written_down_where_there_is_one(
+    customhouse: Customhouse, place: Settings
+) -> None:
+    assert customhouse("fetch", "toy").exit_code == 0
+    assert not place.database.exists()
+    House(place).close()
+    assert customhouse("remove", "toy").exit_code == 0
+    house = House(place)
+    written = [(line.action, line.subject) for line in audit.page(house.db.reader(), audit.Filter())]
+    house.close()
+    assert written == [("models.removed", "toy")]
+
+
+def test_a_model_of_ones_own_is_described_and_imported(
+    customhouse: Customhouse, place: Settings, tmp_path: Path
+) -> None:
+    tinyonnx.install(tmp_path / "elsewhere", tmp_path / "brought", "mine")
+    described = tmp_path / "brought/mine/manifest.toml"
+    file = tmp_path / "elsewhere/weights/mine/model.onnx"
+    assert customhouse("import", str(file), "--model", "toy", "--manifest", str(described)).exit_code == 2
+    done = answer(customhouse("import", str(file), "--manifest", str(described), "--json"))
+    assert done == [{"path": str(file), "model": "mine", "file": "model.onnx"}]
+    states = {row["name"]: row["state"] for row in answer(customhouse("list", "--json"))}
+    assert states["mine"] == "installed"
+    described.write_text(described.read_text().replace("Bright or dark", "Otherwise"))
+    with pytest.raises(WeightsError, match="there is another model named mine"):
+        customhouse("import", str(file), "--manifest", str(described))
+
+
+def test_what_answers_each_category_is_said_and_what_nothing_answers(customhouse: Customhouse) -> None:
+    done = customhouse("answers")
+    assert "nsfw: nothing that is installed answers it; jobs that ask it fail" in done.stderr
+    found = answer(customhouse("answers", "--json"))
+    assert {one["category"]: one["standing"] for one in found}["nsfw"] == "no manifest"
+
+
+def test_a_model_that_reads_is_tried_on_a_text(customhouse: Customhouse) -> None:
+    tried = answer(customhouse("try", "language", "the lighthouse stands on the rock", "--json", models=MODELS))
+    assert tried["device"] == "cpu"
+    assert tried["lines"][0]["label"] == "en"
+    assert "en" in customhouse("try", "language", "the lighthouse stands on the rock", models=MODELS).stdout

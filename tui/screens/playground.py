@@ -215,8 +215,7 @@ _HOW = (
 
 def of_text(found: Text) -> Sequence[Section]:
     pipeline, decided = found.pipeline, found.decided
-    watched = ", observed only" if decided is not None and decided.is_observed_only else ""
-    said = Letters(f"{_DECISION[decided.decision]}{watched}" if decided else "? undecided", style="bold")
+    said = Letters("? undecided" if decided is None else f"{_DECISION[decided.decision]}{_but(decided)}", style="bold")
     return [
         Section("", [("As a prompt's job", _verdict(pipeline.outcome)), ("As /v1/moderations", said)]),
         *_pipeline(pipeline),
@@ -225,6 +224,12 @@ def of_text(found: Text) -> Sequence[Section]:
         Section("Read as", _forms(found)),
         Section("", [("Took", f"{found.ms:.0f} ms in all; nothing was kept")]),
     ]
+
+
+def _but(one: Decided) -> str:
+    """What a decision is not to be read without."""
+    watched = ", observed only" if one.is_observed_only else ""
+    return watched + ("" if one.provider_status == "complete" else f", {one.provider_status.replace('_', ' ')}")
 
 
 def _pipeline(one: Pipeline) -> list[Section]:
