@@ -182,7 +182,7 @@ def absent(processes: Sequence[Process]) -> list[str]:
     effects = {
         API: "The API is not running: nothing can be submitted",
         WORKER: "No worker is running: jobs are accepted and wait",
-        MODELS: "The model process does not answer: jobs wait, texts are decided by rules alone",
+        MODELS: "The model process does not answer: jobs wait, answers at once are degraded",
     }
     return [f"{effects[name]}. Start it: {START[name]}" for name in down]
 

@@ -5,11 +5,12 @@ import json
 import logging
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from appliance import log
+from appliance import log, supervisor
 from appliance.errors import MediaUnreachable, Misconfigured
-from appliance.settings import Log
+from appliance.settings import Log, Settings, load
 
 
 @pytest.fixture
@@ -161,3 +162,12 @@ def test_a_handler_that_a_library_closes_opens_its_file_again_and_writes_to_nobo
         assert other.tell() == 0
     assert (tmp_path / "other").read_bytes() == b""
     assert "api ready" in (tmp_path / "api.log").read_text()
+
+
+def test_under_customhouse_up_files_are_written_unless_they_are_off(settings: Settings) -> None:
+    assert settings.log_file("api") is None
+    assert supervisor.with_files(settings).log_file("api") == settings.home / "log" / "api.log"
+    off = msgspec.structs.replace(settings, log=Log(files="off"))
+    assert supervisor.with_files(off).log_file("api") is None
+    with pytest.raises(Misconfigured, match=r"log\.files"):
+        load(environ={"CUSTOMHOUSE_LOG_FILES": "perhaps"})

@@ -3,15 +3,13 @@
 import asyncio
 import logging
 import shutil
-import socket
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import msgspec
 
-from appliance import __version__, database
+from appliance import __version__, database, vitals
 from appliance.accounts import custom
 from appliance.errors import Failure
 from appliance.house import House
@@ -117,7 +115,7 @@ class Condition:
             return {}
 
     def _has_workers(self, broken: list[str]) -> bool:
-        if all(_is_listening(self._house.settings.run_dir / f"{lane}.sock") for lane in LANES):
+        if vitals.is_worker_up(self._house.settings):
             return True
         broken.append("No worker is running: jobs are accepted and wait. Start it: customhouse work")
         return False
@@ -166,16 +164,6 @@ class Condition:
         if settings.text_judge:
             step["text"].append(settings.text_judge)
         return {role: list(dict.fromkeys(names)) for role, names in step.items()}
-
-
-def _is_listening(path: Path) -> bool:
-    """Somebody holds this doorbell; nothing is rung."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
 
 
 def _worst(states: Iterable[ModelState]) -> str:

@@ -14,11 +14,18 @@ from tests.test_devices import Nvml
 from tests.tui.conftest import NOON, SMALL, WIDE, Shoot, drive, settle
 from tui.backend import devices
 from tui.backend.desk import Desk
+from tui.screens.gpu import Gpu
 from tui.widgets.rows import Rows
 
 SIZES = [("small", SMALL), ("wide", WIDE)]
 THEMES = [("dark", "textual-dark"), ("light", "textual-light")]
 LOOKS = 70
+
+
+@pytest.fixture(autouse=True)
+def _only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No look but those that a test has made: how many there were is seen."""
+    monkeypatch.setattr(Gpu, "EVERY_S", None)
 
 
 @pytest.fixture

@@ -24,6 +24,12 @@ builtins.OSError: [Errno 28] No space left on device"""
 
 
 @pytest.fixture(autouse=True)
+def _only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No look but those that a test has made: how many there were is seen."""
+    monkeypatch.setattr(Logs, "EVERY_S", None)
+
+
+@pytest.fixture(autouse=True)
 def _no_journald(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that has one has none here."""
     monkeypatch.setattr("appliance.logs.shutil.which", lambda _: None)

@@ -10,14 +10,22 @@ from appliance.database import Connection
 from appliance.house import House
 from tests import made, standins
 from tests.cast import Person
-from tests.tui.conftest import NOON, SMALL, WIDE, Shoot, drive
+from tests.tui.conftest import NOON, SMALL, WIDE, Shoot, drive, settle
 from tui.backend import health
 from tui.backend.desk import Desk
-from tui.widgets.rows import Rows
+from tui.place import Place
+from tui.screens.overview import Overview
+from tui.widgets.rows import Line, Rows
 
 MINUTE = 60_000
 SIZES = [("small", SMALL), ("wide", WIDE)]
 THEMES = [("dark", "textual-dark"), ("light", "textual-light")]
+
+
+@pytest.fixture(autouse=True)
+def _only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No look but those that a test has made: how many there were is seen."""
+    monkeypatch.setattr(Overview, "EVERY_S", None)
 
 
 @pytest.fixture(autouse=True)
@@ -148,6 +156,23 @@ def test_the_id_of_a_rejection_is_copied(lived: House, desk: Desk) -> None:
         assert pilot.app.clipboard == line.key
 
     drive(desk, "overview", copy)
+
+
+def test_a_rejection_is_opened_where_jobs_are_and_an_event_by_its_command(lived: House, desk: Desk) -> None:
+    async def choose(pilot: Pilot[None]) -> None:
+        rows = pilot.app.screen.query_one("#rejections", Rows)
+        rows.focus()
+        rows.show([Line("mev_1", ("now", "A", "text", "spam", "0.9"))])
+        await pilot.press("enter")
+        await pilot.pause()
+        assert any("customhouse events show mev_1 --org A" in one.message for one in pilot.app._notifications)
+        rows.show([Line("00000388", ("now", "A", "image", "nsfw", "0.9"))])
+        await pilot.press("enter")
+        await settle(pilot)
+        assert isinstance(pilot.app.screen, Place)
+        assert pilot.app.screen.NAME == "jobs"
+
+    drive(desk, "overview", choose)
 
 
 def test_the_alarms_of_every_screen_are_the_overview_s_trouble(lived: House, desk: Desk) -> None:

@@ -127,6 +127,10 @@ class Gpu(Place):
         if here.content != text:
             here.update(text)
 
+    def on_rows_chosen(self, message: Rows.Chosen) -> None:
+        """What it is, in full."""
+        self.notify(str(message.line.cells[-1]), title=f"Process {message.line.key}", markup=False)
+
     def action_copy(self) -> None:
         line = self.query_one("#takers", Rows).current
         if line is None:

@@ -21,10 +21,12 @@ from tui.widgets.rows import Column, Line, Rows
 _NAMES = {"api": "API", "worker": "worker", "models": "models"}
 
 
-class _Alarmed(Protocol):
+class _App(Protocol):
     """The application, as far as this screen knows it."""
 
     alarms: Sequence[str]
+
+    def go(self, name: str) -> None: ...
 
 
 class Overview(Place):
@@ -90,7 +92,7 @@ class Overview(Place):
         guide = self.query_one("#guide", Static)
         guide.display = bool(found.guide)
         self._put("guide", Text("\n".join(f"→ {one}" for one in found.guide)))
-        banner = cast("_Alarmed", self.app).alarms[:2]  # it has room for so many
+        banner = cast("_App", self.app).alarms[:2]  # it has room for so many
         more = [one for one in found.trouble if one not in banner]
         self.query_one("#wrong", Static).display = bool(more)
         self._put("wrong", Text("\n".join(f"▲ {one}" for one in more)))
@@ -123,6 +125,14 @@ class Overview(Place):
         here = self.query_one(f"#{id}", Static)
         if here.content != text:
             here.update(text)
+
+    def on_rows_chosen(self, message: Rows.Chosen) -> None:
+        """A job is looked at where jobs are; a decision that left only an event, by its command."""
+        if message.line.key.startswith("mev_"):
+            said = f"customhouse events show {message.line.key} --org {message.line.cells[1]}"
+            self.notify(said, title="A synchronous decision; its scores:", markup=False)
+            return
+        cast("_App", self.app).go("jobs")
 
     def action_copy(self) -> None:
         line = self.query_one("#rejections", Rows).current
