@@ -205,3 +205,16 @@ def test_windows_of_deliveries_are_the_same_from_both_ends(house: House) -> None
     assert deliveries.count(conn, deliveries.Wanted(reference=made[0].removeprefix("wh_"))) == 1
     assert deliveries.count(conn, deliveries.Wanted(reference="*")) == 5
     assert deliveries.count(conn, deliveries.Wanted(org_id="nobody")) == 0
+
+
+def test_a_test_that_nobody_answers_ends_with_1_and_stands_in_the_audit_log(
+    house: House, customhouse: Customhouse
+) -> None:
+    customhouse("register", "--org", "alice", "http://127.0.0.1:9/")
+    done = customhouse("test", "--org", "alice", "--json")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["answered"] is False
+    assert "media.allowed_private_cidrs" in customhouse("test", "--org", "alice").stderr
+    assert house.db.reader().execute("SELECT count(*) FROM audit WHERE action = 'webhook.tested'").fetchone()[0] == 2
+    with pytest.raises(NotFound, match="No endpoint"):
+        customhouse("test", "--org", "charlie")

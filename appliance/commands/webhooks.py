@@ -1,5 +1,6 @@
 """`customhouse webhooks`: endpoints, deliveries and signing secrets, for the operator on this machine."""
 
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from appliance.house import House
 from appliance.outbound import Outbound
 from appliance.webhooks import deliveries, endpoints
 from appliance.webhooks import secret as secrets
+from appliance.webhooks.deliver import ping
 from appliance.webhooks.deliveries import Attempt, Delivery, Health
 from appliance.webhooks.endpoints import Endpoint
 from appliance.webhooks.schedule import State
@@ -195,6 +197,27 @@ def enable(org: str, reason: str | None, as_json: bool) -> None:
         _print_json({"organisation": org, "changed": moved})
     else:
         click.echo(f"{org}: endpoint enabled" if moved else f"{org}: the endpoint was not disabled")
+
+
+@webhooks.command()
+@_ORG
+@_JSON
+def test(org: str, as_json: bool) -> None:
+    """Send the endpoint a signed body of type `test`, even a disabled one, once, and say what came of it. Ends with 1
+    when it was not answered with a 2xx."""
+    with _house() as house:
+        org_id = organisations.named(house.db.reader(), org).id
+        outbound = Outbound(house.settings.media.allowed_private_cidrs)
+        found = ping(house.db, outbound, house.settings, org_id, actor=_actor())
+    if as_json:
+        _print_json({"organisation": org, "url": found.url, "answered": found.is_answered, **_attempt(found.attempt)})
+    else:
+        said = "no answer" if found.attempt.http_status is None else str(found.attempt.http_status)
+        click.echo(f"{org}: {said} in {found.attempt.ms:,.0f} ms from {found.url}")
+        if found.attempt.error:
+            click.echo(found.attempt.error, err=True)
+    if not found.is_answered:
+        sys.exit(1)
 
 
 @webhooks.group()

@@ -1,15 +1,18 @@
 """Sending: claim, sign, post, record. What may be sent where is outbound's to say, as the socket opens."""
 
+import json
 import logging
 import random
 from collections.abc import Callable
 
-from appliance import __version__, clock
+import msgspec
+
+from appliance import __version__, audit, clock
 from appliance.database import Connection, Database
-from appliance.errors import AddressRefused, Failure
+from appliance.errors import AddressRefused, Failure, NotFound
 from appliance.outbound import Outbound
 from appliance.settings import Settings
-from appliance.webhooks import deliveries, schedule, sign
+from appliance.webhooks import deliveries, endpoints, schedule, secret, sign
 from appliance.webhooks.deliveries import Attempt, Claim
 from appliance.webhooks.schedule import Outcome, State
 
@@ -44,6 +47,42 @@ def deliver(
             next_at = outcome.next_at
         claim = following
     return next_at
+
+
+class Ping(msgspec.Struct, frozen=True):
+    """What a registered endpoint made of a test."""
+
+    url: str
+    attempt: Attempt
+    is_answered: bool
+    """With a 2xx."""
+
+
+def ping(db: Database, outbound: Outbound, settings: Settings, org_id: str, *, actor: str) -> Ping:
+    """Send the registered endpoint, even a disabled one, a signed body that says it is a test. It is no delivery: tried
+    once, and kept nowhere but in the audit log. Raises NotFound."""
+    endpoint = endpoints.get(db.reader(), org_id)
+    if endpoint is None:
+        raise NotFound("No endpoint is registered for this organisation")
+    now = clock.now_ms()
+    delivery_id = f"wh_test_{clock.new_id()}"
+    signing = db.write(lambda conn: secret.signing(conn, org_id, now)) if settings.webhooks.sign else []
+    body = json.dumps({"type": "test", "delivery_id": delivery_id, "sent_at": clock.rfc3339(now)})
+    claim = Claim(delivery_id, org_id, endpoint.url, body, 0, now, signing)
+    attempt, outcome = _send(outbound, settings, claim, clock.now_ms)
+    db.write(
+        lambda conn: audit.record(
+            conn,
+            actor,
+            "webhook.tested",
+            org_id,
+            org_id=org_id,
+            http_status=attempt.http_status,
+            ms=round(attempt.ms),
+            error=attempt.error,
+        )
+    )
+    return Ping(endpoint.url, attempt, outcome.state is State.DELIVERED)
 
 
 def _send(outbound: Outbound, settings: Settings, claim: Claim, now: Callable[[], int]) -> tuple[Attempt, Outcome]:

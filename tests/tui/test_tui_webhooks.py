@@ -1,6 +1,9 @@
 """The webhooks' screen: what it shows, that each deed asks, is done and audited, and that nobody's words are shown."""
 
+import json
+
 import pytest
+from msgspec import structs
 from textual.pilot import Pilot
 from textual.widgets import Button, Input, Select, Static
 
@@ -8,10 +11,11 @@ from appliance import audit
 from appliance.access import Access
 from appliance.errors import InvalidRequest
 from appliance.house import House
-from appliance.settings import Settings
+from appliance.settings import Media, Settings
 from appliance.webhooks import deliveries, endpoints, secret
 from appliance.webhooks.schedule import State
 from tests import tenanted
+from tests.test_webhooks_deliver import Receiver
 from tests.tui.conftest import NOON, SMALL, WIDE, Shoot, drive, settle
 from tui.backend import webhooks
 from tui.backend.desk import Desk
@@ -228,6 +232,34 @@ def test_a_secret_is_shown_after_a_question_and_the_audit_log_says_so(desk: Desk
 
 
 @pytest.mark.usefixtures("tenants")
+def test_an_endpoint_is_sent_a_test_that_is_answered_refused_or_lost(settings: Settings) -> None:
+    receiver = Receiver((200, {}), (500, {}))
+    settings = structs.replace(settings, media=Media(allowed_private_cidrs=["127.0.0.0/8"]))
+    desk = Desk(settings, now=lambda: NOON)
+    desk.change(lambda conn: endpoints.register(conn, tenanted.GALLERY, receiver.url, NOON, actor="operator:ada"))
+    said: list[str] = []
+
+    async def doing(pilot: Pilot[None]) -> None:
+        await at_endpoint(pilot, 0)
+        for _ in range(3):
+            await press(pilot, "t")
+            await yes(pilot)
+            said.append([one.message for one in pilot.app._notifications][-1])
+            if len(receiver.got) == 2:
+                receiver.close()
+
+    drive(desk, "webhooks", doing)
+    assert [one.split(" in ")[0] for one in said] == ["200", "500", "No answer"]
+    assert "no success" in said[1]
+    body = json.loads(receiver.got[0].body)
+    assert body["type"] == "test"
+    assert receiver.got[0].headers["webhook-id"] == body["delivery_id"]
+    assert [one.detail["http_status"] for one in lines(desk, "webhook.tested")] == [None, 500, 200]
+    assert desk.read(lambda conn: deliveries.count(conn, deliveries.Wanted())) == 12
+    desk.close()
+
+
+@pytest.mark.usefixtures("tenants")
 def test_an_endpoint_is_registered_and_unregistered(desk: Desk) -> None:
     name = "Anchor & Sons, a house of rather a long name"
 
@@ -292,7 +324,7 @@ def test_who_may_only_look_sends_nothing_and_sees_no_secret(settings: Settings) 
     async def doing(pilot: Pilot[None]) -> None:
         here = pilot.app.screen
         await at_endpoint(pilot, 0)
-        for key in ("r", "f", "d", "o", "v", "n", "D"):
+        for key in ("r", "f", "d", "o", "t", "v", "n", "D"):
             await press(pilot, key)
             assert pilot.app.screen is here
         assert {one.message for one in pilot.app._notifications} == {"You may look, not change"}

@@ -9,6 +9,7 @@ from appliance.errors import AddressRefused, InvalidRequest, MediaUnreachable
 from appliance.outbound import Outbound
 from appliance.webhooks import deliveries, endpoints, payload
 from appliance.webhooks import secret as secrets
+from appliance.webhooks.deliver import Ping, ping
 from appliance.webhooks.deliveries import Attempt, Delivery, Health, Wanted
 from appliance.webhooks.endpoints import Endpoint, Registered
 from appliance.webhooks.payload import Told
@@ -16,7 +17,7 @@ from appliance.webhooks.schedule import State
 from appliance.webhooks.secret import GRACE_HOURS, Secret
 from tui.backend.desk import Desk
 
-__all__ = ["GRACE_HOURS", "Attempt", "Delivery", "Detail", "Health", "Place", "State", "Told", "Wanted"]
+__all__ = ["GRACE_HOURS", "Attempt", "Delivery", "Detail", "Health", "Ping", "Place", "State", "Told", "Wanted"]
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -120,6 +121,13 @@ def rotate(desk: Desk, org_id: str, reason: str) -> Secret:
 def reveal(desk: Desk, org_id: str) -> Secret:
     """The secret that signs now; that it was shown stands in the audit log."""
     return desk.change(lambda conn: secrets.reveal(conn, org_id, desk.now(), actor=desk.actor))
+
+
+def test(desk: Desk, org_id: str) -> Ping:
+    """Send its endpoint a signed body of type test, once. Takes as long as the receiver does, ten seconds at most."""
+    desk.check()
+    outbound = Outbound(desk.settings.media.allowed_private_cidrs)
+    return ping(desk.house.db, outbound, desk.settings, org_id, actor=desk.actor)
 
 
 def parse(text: str, orgs: dict[str, str]) -> Wanted:

@@ -18,7 +18,7 @@ from textual.widgets import Input
 from tui import words
 from tui.backend import webhooks
 from tui.backend.desk import Refused
-from tui.backend.webhooks import Delivery, Place, State
+from tui.backend.webhooks import Delivery, Ping, Place, State
 from tui.screens.listed import Listed, copying
 from tui.widgets.dialogs import REASON, Asked, Choose, Confirm, Shown
 from tui.widgets.pair import Detail, Pair, Section
@@ -81,6 +81,7 @@ class Webhooks(Listed):
         Binding("f", "replay_failed", "All failed", id="webhooks.replay_failed", tooltip="Send all failed ones again"),
         Binding("d", "pause", "On/off", id="webhooks.pause", tooltip="Send nothing to an endpoint, or again"),
         Binding("o", "rotate", "Secret", id="webhooks.rotate", tooltip="A new signing secret; the old one signs a day"),
+        Binding("t", "test", "Test", show=False, id="webhooks.test", tooltip="Send an endpoint a test, once; audited"),
         Binding("v", "reveal", "Reveal", show=False, id="webhooks.reveal", tooltip="Show a signing secret; audited"),
         Binding("n", "new", "New", show=False, id="webhooks.new", tooltip="Register an address for an organisation"),
         Binding("D", "remove", "Remove", show=False, id="webhooks.remove", tooltip="Unregister the endpoint"),
@@ -352,6 +353,21 @@ class Webhooks(Listed):
             await self.app.push_screen_wait(Shown("The signing secret", _SECRET, made.secret))
 
     @work
+    async def action_test(self) -> None:
+        one = await self._asked_place("Which endpoint is sent a test?")
+        if one is None or not await self.app.push_screen_wait(
+            Confirm(
+                f"Send the endpoint of {one.org} a test",
+                f"{one.endpoint.url} gets one signed body of type test, which is no delivery.",
+                yes="Send",
+                destructive=False,
+            )
+        ):
+            return
+        self.notify("It is on its way…", timeout=2)
+        await self.do(partial(webhooks.test, self.desk, one.org_id), _pinged)
+
+    @work
     async def action_reveal(self) -> None:
         one = await self._asked_place("Whose signing secret?")
         if one is None or not await self.app.push_screen_wait(
@@ -400,6 +416,13 @@ def _endpoint(one: Place, now: int) -> Line:
         ),
         tone=tone,
     )
+
+
+def _pinged(found: Ping) -> str:
+    tried = found.attempt
+    said = "No answer" if tried.http_status is None else f"{tried.http_status}"
+    end = f": {tried.error}" if tried.error else "" if found.is_answered else ", which is no success"
+    return f"{said} in {tried.ms:,.0f} ms from {found.url}{end}"
 
 
 def _verdict(status: str, is_prohibited: bool | None) -> str:
