@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 
 from appliance import audit
 from appliance.__main__ import root
-from appliance.errors import CustomhouseError, WeightsError
+from appliance.access import Access
+from appliance.errors import CustomhouseError, Forbidden, WeightsError
 from appliance.house import House
 from appliance.inference.wire import ModelState, ModelStatus, Status
 from appliance.settings import Settings
@@ -350,3 +351,14 @@ def test_a_model_that_reads_is_tried_on_a_text(customhouse: Customhouse) -> None
     assert tried["device"] == "cpu"
     assert tried["lines"][0]["label"] == "en"
     assert "en" in customhouse("try", "language", "the lighthouse stands on the rock", models=MODELS).stdout
+
+
+@pytest.mark.parametrize(
+    "words", [["fetch", "toy"], ["import", __file__], ["remove", "toy"], ["load", "toy"], ["unload", "toy"], ["reload"]]
+)
+def test_who_may_only_look_changes_no_model(
+    customhouse: Customhouse, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr("appliance.access.of_caller", lambda _: Access("operator:guest", False, "You may look"))
+    with pytest.raises(Forbidden, match="You may look"):
+        customhouse(*words)

@@ -21,7 +21,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from appliance import audit, categories, settings
+from appliance import access, audit, categories, settings
 from appliance.commands import running
 from appliance.database import Database
 from appliance.errors import CustomhouseError, Failure
@@ -285,7 +285,9 @@ def verify(names: tuple[str, ...], files_only: bool, as_json: bool) -> None:
 
 @contextmanager
 def _books(loaded: Settings) -> Generator[Database | None]:
-    """Where it is written down; None before there is a database, which fetching must not make."""
+    """Where it is written down; None before there is a database, which fetching must not make. Raises Forbidden to who
+    may only look."""
+    access.check(loaded)
     if not loaded.database.exists():
         yield None
         return

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from appliance import audit, categories, settings
+from appliance import access, audit, categories, settings
 from appliance.errors import InvalidRequest
 from appliance.house import House
 from appliance.inference.client import Models
@@ -133,6 +133,8 @@ def one_decoder(loaded: Settings) -> Generator[Callable[[], Decoders]]:
 
 @contextmanager
 def _process() -> Generator[tuple[House, Models]]:
+    """To change what it has open. Raises Forbidden to who may only look."""
+    access.check(settings.load())
     house = House(settings.load())
     models = Models(house.settings.inference_socket, house.settings.inference.deadline_s)
     try:

@@ -509,7 +509,12 @@ def test_work_goes_on_while_another_screen_is_seen_and_is_found_again(full: Desk
 def test_cancelled_work_leaves_no_half_of_a_file(desk: Desk) -> None:
     """A fetch that is cancelled as it is told of its first bytes."""
     works = models.works(desk)
-    works.listen(lambda work: works.cancel() if work.what else None)
+
+    def hear(work: models.Work) -> None:
+        if work.what:
+            works.cancel()
+
+    works.listen(hear)
     big = b"x" * 4_000_000
     describe(desk.settings.models_dir, "big", big)
     (desk.home / "big").write_bytes(big)
