@@ -37,10 +37,10 @@ class PolicyTrial(Trial, frozen=True):
     """The judge's own words, when it gave any."""
 
 
-def once(settings: Settings, question: str, what: str, *, is_text: bool) -> Trial:
-    """A question put to a text, or to a picture's file or address, by the configured judge; nothing is kept. For who
-    holds no decoders open: an operator at a terminal. Raises Misconfigured without a judge, InvalidRequest for what is
-    no file, and Failure when it could not be asked."""
+def once(settings: Settings, question: str, what: str, *, is_text: bool, threshold: float | None = None) -> Trial:
+    """A custom question, or with a threshold a built-in category's, put to a text, or to a picture's file or address,
+    by the configured judge; nothing is kept. For who holds no decoders open: an operator at a terminal. Raises
+    Misconfigured without a judge, InvalidRequest for what is no file, and Failure when it could not be asked."""
     role = "text_judge" if is_text else "vision_judge"
     judge = settings.inference.text_judge if is_text else settings.inference.vision_judge
     if not judge:
@@ -50,6 +50,8 @@ def once(settings: Settings, question: str, what: str, *, is_text: bool) -> Tria
         )
     models = Models(settings.inference_socket, settings.inference.deadline_s)
     try:
+        if is_text and threshold is not None:
+            return of_policy(models, judge, question, what, threshold)
         if is_text:
             return of_text(models, judge, question, what)
         with _file(settings, what) as path:
@@ -57,7 +59,9 @@ def once(settings: Settings, question: str, what: str, *, is_text: bool) -> Tria
                 msgspec.structs.replace(settings, media=msgspec.structs.replace(settings.media, decoders=1))
             )
             try:
-                return of_picture(models, decoders, judge, question, path)
+                return of_picture(
+                    models, decoders, judge, question, path, custom.THRESHOLD if threshold is None else threshold
+                )
             finally:
                 decoders.close()
     finally:

@@ -28,7 +28,7 @@ SENTENCE = "A L@mppost, a lampshade, and a crane fly on the harb0ur wall"
 @pytest.fixture
 def full(house: House, alice: Person, charlie: Person) -> House:
     def fill(conn: Any) -> None:
-        by = {"actor": "operator:test", "reason": "a test"}
+        by: Any = {"actor": "operator:test", "reason": "a test"}
         for term, match, category in (
             ("lamppost", "word", "street"),
             ("harbour", "word", None),

@@ -8,7 +8,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Button, Input, Static
 
-from appliance import audit, clock, thresholds
+from appliance import audit, clock, prompts, thresholds
 from appliance.access import Access
 from appliance.accounts import custom, organisations, toggles
 from appliance.audit import Filter
@@ -41,7 +41,7 @@ def full(house: House, alice: Any, charlie: Any, settings: Settings) -> House:
 
     def fill(conn: Any) -> None:
         organisations.create(conn, "Lighthouse Press")
-        by = {"actor": "operator:test", "reason": "a test"}
+        by: Any = {"actor": "operator:test", "reason": "a test"}
         toggles.switch(conn, alice.org_id, "nsfw", False, **by)
         toggles.switch(conn, charlie.org_id, "underage", False, **by)
         file = house.shipped_categories
@@ -90,7 +90,7 @@ def by_press(*keys: str) -> Any:
 
 @pytest.mark.parametrize("theme", ["textual-dark", "textual-light"])
 @pytest.mark.parametrize("size", [SMALL, WIDE])
-@pytest.mark.parametrize(("view", "key"), [("checks", "c"), ("limits", "t"), ("own", "o")])
+@pytest.mark.parametrize(("view", "key"), [("checks", "c"), ("limits", "t"), ("own", "o"), ("asked", "w")])
 def test_the_screen_full(
     full: House, desk: Desk, shoot: Shoot, view: str, key: str, size: tuple[int, int], theme: str
 ) -> None:
@@ -325,10 +325,10 @@ def test_what_is_refused_is_said_in_the_form_and_nothing_typed_is_lost(full: Hou
 def test_a_category_is_tried_on_a_text_and_nothing_is_kept(
     full: House, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, str, bool]] = []
+    asked: list[tuple[str, str, bool, float | None]] = []
 
-    def answered(_: Desk, question: str, what: str, *, is_text: bool) -> Trial:
-        asked.append((question, what, is_text))
+    def answered(_: Desk, question: str, what: str, *, is_text: bool, threshold: float | None) -> Trial:
+        asked.append((question, what, is_text, threshold))
         return Trial(True, 0.91, 0.5, "shieldgemma", "abc", "cpu", 12.0)
 
     monkeypatch.setattr(categories, "attempt", answered)
@@ -338,9 +338,13 @@ def test_a_category_is_tried_on_a_text_and_nothing_is_kept(
         pilot.app.screen.query_one("#ask-what").text = "a boat at dawn"  # type: ignore[attr-defined]
         await by_press("ctrl+s")(pilot)
         assert any(one.title == "Prohibited" and "0.910 ≥ 0.5" in one.message for one in pilot.app._notifications)
+        await by_press("w", "end", "r")(pilot)  # the built-in policy for prompts, against its own threshold
+        pilot.app.screen.query_one("#ask-what").text = "a lighthouse"  # type: ignore[attr-defined]
+        await by_press("ctrl+s")(pilot)
 
     drive(desk, "categories", doing)
-    assert asked == [("Does the image show a boat?", "a boat at dawn", True)]
+    assert asked[0] == ("Does the image show a boat?", "a boat at dawn", True, None)
+    assert asked[1][1:] == ("a lighthouse", True, 0.5)
 
 
 def test_a_trial_that_cannot_be_made_says_why(full: House, desk: Desk, settings: Settings) -> None:
@@ -367,3 +371,51 @@ def test_the_filter_narrows_down_what_is_shown(full: House, desk: Desk) -> None:
         assert pilot.app.screen.query_one("#limits-rows", Rows).row_count == 2
 
     drive(desk, "categories", doing)
+
+
+# --- the built-in questions ------------------------------------------------------------------------------------------
+
+
+def test_a_question_is_asked_in_other_words_undone_and_gone_back_with(full: House, desk: Desk) -> None:
+    def asked() -> str:
+        return full.categories["nsfw"].question
+
+    async def reword(pilot: Pilot[None], text: str, reason: str) -> None:
+        await by_press("enter")(pilot)
+        pilot.app.screen.query_one("#ask-words").text = text  # type: ignore[attr-defined]
+        pilot.app.screen.query_one("#ask-reason", Input).value = reason
+        await by_press("ctrl+s")(pilot)
+
+    async def doing(pilot: Pilot[None]) -> None:
+        file = asked()
+        await by_press("w")(pilot)
+        await reword(pilot, "Is it a beach?", "more beaches")
+        assert asked() == "Is it a beach?"
+        await by_press("u")(pilot)
+        assert asked() == file.strip()
+        await reword(pilot, "Is it a pier?", "piers")
+        await by_press("b")(pilot)
+        pilot.app.screen.query_one("#find", Input).value = "beach"
+        await settle(pilot)
+        await by_press("enter")(pilot)
+        pilot.app.screen.query_one("#ask-reason", Input).value = "it was better"
+        await by_press("ctrl+s")(pilot)
+        assert asked() == "Is it a beach?"
+        assert full.categories["nsfw"].version == 4
+
+    drive(desk, "categories", doing)
+    assert said(full, "prompt.changed")[0] == (desk.actor, "it was better")
+    assert len(said(full, "prompt.changed")) == 4
+
+
+def test_words_that_somebody_else_changed_meanwhile_are_left(full: House, desk: Desk) -> None:
+    async def doing(pilot: Pilot[None]) -> None:
+        await by_press("w", "enter")(pilot)
+        full.db.write(lambda conn: prompts.put(conn, "vlm-nsfw", "Is it a quay?", actor="operator:other"))
+        pilot.app.screen.query_one("#ask-words").text = "Is it a pier?"  # type: ignore[attr-defined]
+        pilot.app.screen.query_one("#ask-reason", Input).value = "a test"
+        await by_press("ctrl+s")(pilot)
+        assert "changed meanwhile" in str(pilot.app.screen.query_one("#wrong", Static).content)
+
+    drive(desk, "categories", doing)
+    assert full.categories["nsfw"].question == "Is it a quay?"

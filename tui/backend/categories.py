@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from appliance import thresholds
+from appliance import prompts, thresholds
 from appliance.accounts import custom, organisations, toggles
 from appliance.accounts.custom import CustomCategory, Version
 from appliance.accounts.toggles import UNDERAGE_WARNING
@@ -25,6 +25,7 @@ __all__ = [
     "CustomCategory",
     "Moved",
     "Own",
+    "Question",
     "Replay",
     "Threshold",
     "Trial",
@@ -42,6 +43,19 @@ class Checked(msgspec.Struct, frozen=True):
     on: dict[str, bool]
     own: int
     """Its custom categories that are asked."""
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What a judge is asked for a built-in category."""
+
+    slug: str
+    category: str
+    version: int
+    """0: as the file has it."""
+    words: str
+    threshold: float
+    judge: str
+    """Empty: none is configured, and the classifiers answer."""
 
 
 class Own(msgspec.Struct, frozen=True):
@@ -167,6 +181,42 @@ def versions(desk: Desk, one: CustomCategory) -> list[Version]:
     return desk.read(lambda conn: custom.history(conn, one.org_id, one.id))
 
 
-def attempt(desk: Desk, question: str, what: str, *, is_text: bool) -> Trial:
+def attempt(desk: Desk, question: str, what: str, *, is_text: bool, threshold: float | None = None) -> Trial:
     """The question put to a text, or to a picture by its path or address; nothing is kept."""
-    return trial.once(desk.settings, question, what, is_text=is_text)
+    return trial.once(desk.settings, question, what, is_text=is_text, threshold=threshold)
+
+
+# --- the built-in questions ------------------------------------------------------------------------------------------
+
+
+def questions(desk: Desk) -> list[Question]:
+    known, models = desk.house.categories, desk.settings.inference
+    return [
+        Question(
+            slug,
+            category,
+            known[category].version,
+            known[category].question.strip(),
+            known[category].judge_threshold,
+            models.text_judge if category == "text" else models.vision_judge,
+        )
+        for slug, category in prompts.CATEGORY_OF.items()
+    ]
+
+
+def ask(desk: Desk, one: Question, given: str, reason: str) -> prompts.Version:
+    """These words from now on, as a new version; not when somebody else changed them meanwhile."""
+    return desk.change(
+        lambda conn: prompts.put(conn, one.slug, given, actor=desk.actor, reason=reason, expected=one.version)
+    )
+
+
+def asked_before(desk: Desk, one: Question) -> list[prompts.Version]:
+    """Newest first; the file's words are none of them."""
+    return desk.read(lambda conn: prompts.every(conn, one.slug))
+
+
+def ask_again(desk: Desk, one: Question, version: int, reason: str) -> prompts.Version:
+    """The words of that version, 0 = the file's, as a new one."""
+    file = desk.house.shipped_categories[one.category].question
+    return desk.change(lambda conn: prompts.roll_back(conn, one.slug, version, file, actor=desk.actor, reason=reason))

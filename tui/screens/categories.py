@@ -18,11 +18,11 @@ from textual.widgets import Button, Input, Label, Static
 
 from tui import words
 from tui.backend import categories
-from tui.backend.categories import CHECKS, Checked, CustomCategory, Moved, Own, Replay, Threshold
+from tui.backend.categories import CHECKS, Checked, CustomCategory, Moved, Own, Question, Replay, Threshold
 from tui.backend.desk import Refused
 from tui.screens.viewed import Viewed
 from tui.widgets.cells import clean, clean_lines
-from tui.widgets.dialogs import REASON, Asked, Confirm, Form, Going, Progress
+from tui.widgets.dialogs import REASON, Asked, Choose, Confirm, Form, Going, Progress
 from tui.widgets.rows import Column, Line, Rows
 
 JOBS = 10_000
@@ -39,18 +39,20 @@ _KINDS = {
 
 class Categories(Viewed):
     NAME = "categories"
-    VIEWS = (("checks", "c", "Checks"), ("limits", "t", "Thresholds"), ("own", "o", "Custom"))
+    VIEWS = (("checks", "c", "Checks"), ("limits", "t", "Thresholds"), ("own", "o", "Custom"), ("asked", "w", "Words"))
     HINTS: ClassVar[Mapping[str, str]] = {
-        "checks": "Filter: an organisation's name",
-        "limits": "Filter: words of a category or a model",
-        "own": "Filter: a category, an organisation",
+        "checks": "Filter: an organisation",
+        "limits": "Filter: a category, a model",
+        "own": "Filter: its name, whose it is",
+        "asked": "Filter: words of a question",
     }
     ONLY_IN: ClassVar[Mapping[str, Sequence[str]]] = {
         "switch": ("checks",),
         "new": ("own",),
         "enable": ("own",),
-        "try": ("own",),
-        "past": ("own", "limits"),
+        "try": ("own", "asked"),
+        "past": ("own", "limits", "asked"),
+        "back_to": ("asked",),
         "remove": ("own",),
         "file": ("limits",),
     }
@@ -58,6 +60,7 @@ class Categories(Viewed):
         Binding("c", "view('checks')", "Checks", show=False, id="categories.checks", tooltip="The four checks"),
         Binding("t", "view('limits')", "Thresholds", show=False, id="categories.limits", tooltip="The thresholds"),
         Binding("o", "view('own')", "Custom", show=False, id="categories.own", tooltip="Organisations' own categories"),
+        Binding("w", "view('asked')", "Words", show=False, id="categories.asked", tooltip="The judges' questions"),
         *(
             Binding(
                 str(number), f"switch('{check}')", label, id=f"categories.{check}", tooltip=f"Turn {check} on or off"
@@ -69,6 +72,7 @@ class Categories(Viewed):
         Binding("s", "enable", "On/off", id="categories.enable", tooltip="Ask the category, or keep it unasked"),
         Binding("r", "try", "Try", id="categories.try", tooltip="Put its question to a text or a picture"),
         Binding("v", "past", "Past", id="categories.past", tooltip="Every version, by whom and when"),
+        Binding("b", "back_to", "Go back", id="categories.back_to", tooltip="Ask an older version's words again"),
         Binding("D", "remove", "Remove", id="categories.remove", tooltip="Do not ask it any more; jobs keep it"),
         Binding("u", "undo", "Undo", show=False, id="categories.undo", tooltip="Take the last change back"),
         Binding("slash", "filter", "Filter", key_display="/", show=False, id="categories.filter", tooltip="Filter"),
@@ -78,6 +82,7 @@ class Categories(Viewed):
     _checks: Sequence[Checked] = ()
     _limits: Sequence[Threshold] = ()
     _own: Sequence[Own] = ()
+    _asked: Sequence[Question] = ()
 
     def views(self) -> ComposeResult:
         with Vertical(id="checks"):
@@ -121,11 +126,25 @@ class Categories(Viewed):
                 empty="No organisation has a category of its own: n adds one.",
             )
             yield Static("", id="question", classes="about", markup=False)
+        with Vertical(id="asked"):
+            yield Rows(
+                [
+                    Column("Category", 17),
+                    Column("V", 4, align="right"),
+                    Column("From", 5, align="right"),
+                    Column("Asked of", 16),
+                    Column("Question", 24, grows=True),
+                ],
+                id="asked-rows",
+                empty="No question is like that: escape clears the filter.",
+            )
+            yield Static("", id="words", classes="about", markup=False)
 
     async def load(self) -> None:
         self._checks = await self.ask(lambda: categories.checks(self.desk))
         self._limits = await self.ask(lambda: categories.limits(self.desk))
         self._own = await self.ask(lambda: categories.every(self.desk))
+        self._asked = await self.ask(lambda: categories.questions(self.desk))
         self.sift()
 
     def sift(self) -> None:
@@ -135,8 +154,10 @@ class Categories(Viewed):
                 lines, of = [_checks_line(one) for one in self._checks], len(self._checks)
             case "limits":
                 lines, of = [_limit_line(one) for one in self._limits], len(self._limits)
-            case _:
+            case "own":
                 lines, of = [self._own_line(one) for one in self._own], len(self._own)
+            case _:
+                lines, of = [_asked_line(one) for one in self._asked], len(self._asked)
         shown = [one for one in lines if all(word in _plain(one) for word in wanted)]
         self.table.show(shown)
         self.say_count(len(shown), of)
@@ -161,6 +182,9 @@ class Categories(Viewed):
             one = self._custom()
             said = "" if one is None else f"{one.slug}@{one.version}: {one.question}\n{one.description}".strip()
             self.query_one("#question", Static).update(clean_lines(said))
+        elif event.rows.id == "asked-rows":
+            asked = self._question()
+            self.query_one("#words", Static).update(clean_lines(asked.words if asked else ""))
 
     def on_rows_chosen(self, event: Rows.Chosen) -> None:
         match self.view:
@@ -168,8 +192,10 @@ class Categories(Viewed):
                 self.notify("1 nsfw, 2 ai_adult_general, 3 underage, 4 text: the key turns the check on or off.")
             case "limits":
                 self.move()
-            case _:
+            case "own":
                 self.change()
+            case _:
+                self.reword()
 
     def copied(self, line: Line) -> str:
         if self.view == "own" and (one := self._custom()) is not None:
@@ -342,18 +368,75 @@ class Categories(Viewed):
             ),
         )
 
+    # --- built-in questions ------------------------------------------------------------------------------------------
+
+    def _question(self) -> Question | None:
+        line = self.query_one("#asked-rows", Rows).current
+        return next((one for one in self._asked if line is not None and one.slug == line.key), None)
+
+    @work(exclusive=True, group="deed")
+    async def reword(self) -> None:
+        """Ask other words from now on."""
+        one = self._question()
+        if one is None or not self.may():
+            return
+        desk = self.desk
+        await self.filled(
+            f"What is asked: {one.slug}",
+            [Asked("words", "Words", one.words, is_required=True, lines=6), REASON],
+            lambda given: categories.ask(desk, one, given["words"], given["reason"]),
+            yes="Ask it",
+            text="A new version, asked of jobs submitted from then on. Try it first: r."
+            + ("" if one.judge else " No judge is configured: nobody is asked yet."),
+            done=lambda made: f"{made.slug} is at version {made.version}.",
+            undo=(
+                f"{one.slug} is asked as before.",
+                lambda: categories.ask_again(desk, one, one.version, "undone at the desk"),
+            ),
+        )
+
+    @work(exclusive=True, group="deed")
+    async def action_back_to(self) -> None:
+        one = self._question()
+        if one is None or not self.may():
+            return
+        found = await self.ask(lambda: categories.asked_before(self.desk, one))
+        options = [(str(made.version), f"version {made.version}: {made.content}") for made in found]
+        options.append(("0", "what config/categories.toml says"))
+        chosen = await self.app.push_screen_wait(
+            Choose(f"Ask which words of {one.slug} again?", [each for each in options if each[0] != str(one.version)])
+        )
+        if chosen is None:
+            return
+        desk, version = self.desk, int(chosen)
+        await self.reasoned(
+            f"Go back to {'the file' if not version else f'version {version}'}?",
+            next((made.content for made in found if made.version == version), "The words of config/categories.toml."),
+            lambda reason: categories.ask_again(desk, one, version, reason),
+            yes="Ask it again",
+            done=f"{one.slug} is asked so from now on.",
+        )
+
     @work(exclusive=True, group="deed")
     async def action_try(self) -> None:
         """Put the question to an example; nothing is kept, so that who only looks may too."""
-        one = self._custom()
-        if one is None:
+        built_in = self._question() if self.view == "asked" else None
+        own = self._custom() if self.view == "own" else None
+        if own is not None:
+            name, question, threshold = own.slug, own.question, None
+        elif built_in is not None:
+            name, question, threshold = built_in.slug, built_in.words, built_in.threshold
+        else:
             return
+        kinds = ("a text", "a picture, by its path or address")
+        if built_in is not None:
+            kinds = kinds[:1] if built_in.category == "text" else kinds[1:]
         given = await self.app.push_screen_wait(
             Form(
-                f"Try {one.slug}",
+                f"Try {name}",
                 [
-                    Asked("question", "Question", one.question, is_required=True, lines=3),
-                    Asked("kind", "Of", choices=("a text", "a picture, by its path or address")),
+                    Asked("question", "Question", question, is_required=True, lines=3),
+                    Asked("kind", "Of", choices=kinds),
                     Asked("what", "The text, or the path", is_required=True, lines=3),
                 ],
                 yes="Try",
@@ -366,7 +449,9 @@ class Categories(Viewed):
         outcome = await self.app.push_screen_wait(
             Progress(
                 "Asking the judge",
-                lambda _: categories.attempt(self.desk, given["question"], given["what"], is_text=is_text),
+                lambda _: categories.attempt(
+                    self.desk, given["question"], given["what"], is_text=is_text, threshold=threshold
+                ),
             )
         )
         if outcome.error is not None:
@@ -395,6 +480,18 @@ class Categories(Viewed):
             ]
             title = f"{limit.category}: {limit.source}"
             text = "\n".join(said) or "It was never moved: it is what the file says."
+        elif self.view == "asked":
+            one = self._question()
+            if one is None:
+                return
+            past = await self.ask(lambda: categories.asked_before(self.desk, one))
+            title = one.slug
+            text = "\n".join(
+                f"version {made.version}  {words.moment(made.created_at)}  {made.actor}: {made.reason or 'no reason'}"
+                f"\n  {made.content}"
+                for made in past
+            )
+            text = text or "It was never changed: what config/categories.toml says is asked."
         else:
             own = self._custom()
             if own is None:
@@ -563,6 +660,15 @@ def _limit_line(one: Threshold) -> Line:
         _name(one),
         (one.category, one.source, f"{one.value:g}", f"{one.file:g}", state),
         tone="muted" if not one.answers else "warn" if one.is_moved else "",
+    )
+
+
+def _asked_line(one: Question) -> Line:
+    of = one.judge or "no judge"
+    return Line(
+        one.slug,
+        (one.category, str(one.version) if one.version else "file", f"{one.threshold:g}", of, one.words),
+        tone="" if one.judge else "muted",
     )
 
 
