@@ -196,7 +196,7 @@ def _tasks(context: Context) -> Outcome:
 
 def _sandbox(context: Context) -> Outcome:
     """As a decoder does it, in a process of its own."""
-    ran = context.python("-c", _SANDBOX, timeout_s=10)
+    ran = context.python("-c", _SANDBOX, timeout_s=40)
     if ran is None or ran.code != 0:
         return failed(
             "The decoders' sandbox cannot be tried",
@@ -306,5 +306,6 @@ CHECKS = (
         "close the file system by Landlock. What is missing there is passed over at run time, so it is said here.",
         _sandbox,
         is_early=True,
+        deadline_s=45,
     ),
 )
