@@ -1,7 +1,8 @@
 """The audit log: who changed what, and why. Lines are only ever added; triggers hold that."""
 
 import json
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -32,6 +33,8 @@ class Filter(msgspec.Struct, frozen=True):
     org_id: str | None = None
     since: int | None = None
     until: int | None = None
+    search: str | None = None
+    """Letters that stand anywhere in who, what, to what, why or the details, whatever their case."""
 
 
 def operator() -> str:
@@ -74,6 +77,8 @@ _CLAUSES = {
     "org_id": "org_id = :org_id",
     "since": "at >= :since",
     "until": "at < :until",
+    "search": "instr(lower(actor || ' ' || action || ' ' || subject || ' ' || ifnull(reason, '') || ' ' || detail), "
+    "lower(:search))",
     "before": "id < :before",
 }
 
@@ -88,6 +93,37 @@ def page(conn: Connection, wanted: Filter, *, before: int | None = None, limit: 
         {**given, "limit": limit},
     )
     return [_line(row) for row in rows]
+
+
+def ids(conn: Connection, wanted: Filter, first: int, beyond: int) -> "array[int]":
+    """The numbers of the lines of that kind from `first` on, before `beyond`, upwards."""
+    cursor = conn.cursor()
+    cursor.row_factory = None  # a row is a tuple: three times as quick
+    found = cursor.execute(
+        f"SELECT id FROM audit WHERE id >= :first AND id < :beyond AND {_where(wanted)} ORDER BY id",  # noqa: S608  # from the table above
+        {**msgspec.structs.asdict(wanted), "first": first, "beyond": beyond},
+    )
+    return array("q", (row[0] for row in found))
+
+
+def by_ids(conn: Connection, numbers: Sequence[int]) -> list[Line]:
+    """These lines, in this order."""
+    rows = conn.execute(
+        "SELECT * FROM audit WHERE id IN (SELECT value FROM json_each(:ids))", {"ids": json.dumps(list(numbers))}
+    )
+    found = {row["id"]: _line(row) for row in rows}
+    return [found[number] for number in numbers if number in found]
+
+
+def edges(conn: Connection) -> tuple[int, int]:
+    """The numbers of the first and of the last line; (0, 0) when there is none."""
+    first, last = conn.execute("SELECT (SELECT min(id) FROM audit), (SELECT max(id) FROM audit)").fetchone()
+    return (first or 0, last or 0)
+
+
+def _where(wanted: Filter) -> str:
+    given = msgspec.structs.asdict(wanted)
+    return " AND ".join(["1", *(clause for name, clause in _CLAUSES.items() if given.get(name) is not None)])
 
 
 def lines(conn: Connection, wanted: Filter) -> Iterator[Line]:

@@ -25,6 +25,7 @@ _FILTERS = (
     click.option("--org", help="Whom it concerned: a name or an id."),
     click.option("--from", "since", metavar="TIME", help="From this moment on: 2026-05-19, 2h, 7d."),
     click.option("--to", "until", metavar="TIME", help="Before this moment."),
+    click.option("--search", metavar="LETTERS", help="Anywhere in who, what, to what, why or the details."),
 )
 
 
@@ -94,9 +95,10 @@ def _wanted(
     org: str | None,
     since: str | None,
     until: str | None,
+    search: str | None,
 ) -> Filter:
     org_id = None if org is None else organisations.referred(house.db.reader(), org).id
-    return Filter(actor, action, subject, org_id, _moment("--from", since), _moment("--to", until))
+    return Filter(actor, action, subject, org_id, _moment("--from", since), _moment("--to", until), search)
 
 
 def _moment(option: str, given: str | None) -> int | None:

@@ -9,6 +9,7 @@ there at all.
 
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar, cast
 
 from textual import work
@@ -25,6 +26,7 @@ from tui.widgets.pair import Section
 from tui.widgets.rows import Column, Line, Rows
 
 _ANY = "any"
+_NAMES = {"TEXT_MODERATION": "text", "FRAME_EXTRACTION": "frames", "FRAME_MODERATION": "frame"}
 _MOST_CHILDREN = 400
 """Checks that are told of one job; a long video has a thousand frames and more."""
 
@@ -96,6 +98,7 @@ class Jobs(Listed):
     _book: Book | None = None
     _asked: str | None = None
     """The filter that the book was made for."""
+    _is_loading = False
     _top = 0
     """The newest job when the cursor was last on the first line."""
 
@@ -107,6 +110,13 @@ class Jobs(Listed):
 
     async def load(self) -> None:
         """All anew: what stands there stays until the new list is as long."""
+        self._is_loading = True
+        try:
+            await self._read()
+        finally:
+            self._is_loading = False
+
+    async def _read(self) -> None:
         text = self.words_as_typed
         try:
             wanted = await self.ask(lambda: jobs.asked(self.desk, text))
@@ -141,14 +151,20 @@ class Jobs(Listed):
         await self.table.follow(Source(book, self.desk.now()))
         self._say(book)
 
+    def on_rows_broken(self, message: Rows.Broken) -> None:
+        self.table.empty = self.broken(message.error)
+        self.table.refresh()
+        self.say_count("not read anew")
+        super().on_rows_broken(message)
+
     def _load_if_seen(self) -> None:
         """The live tail: only what is new and what was open is looked at."""
-        if self.is_current and self._book is not None and self._book.is_whole:
-            self.run_worker(self._renew(self._book), group="load", exclusive=True)
+        if self.is_current and not self._is_loading and self._book is not None:
+            self.run_worker(partial(self._renew, self._book), group="tail", exclusive=True)
 
     async def _renew(self, book: Book) -> None:
         try:
-            if await self.ask(book.renew):
+            if await self.ask(book.renew) and book is self._book:
                 await self._take(book)
                 if self.pair.is_open:
                     self.tell()
@@ -159,6 +175,9 @@ class Jobs(Listed):
         count = f"{len(book):,}"
         if not book.is_whole:
             self.say_count(f"{count}… {book.looked_at:.0%}")
+            return
+        if len(book) and not self.table.row_count:
+            self.say_count("not read anew")
             return
         fresh = book.newer_than(self._top) if self.table.cursor > 0 and self.table.sorted_by is None else 0
         self.say_count(f"▲ {fresh:,} new: home   {count}" if fresh else count)
@@ -212,7 +231,7 @@ class Jobs(Listed):
                     Asked("search", "Id, request, batch, error code, or words of a reason", " ".join(loose)),
                 ],
                 yes="Show them",
-            )
+            ).add_class("long")
         )
         if given is None:
             return
@@ -360,9 +379,10 @@ def _tree(children: Sequence[Child]) -> list[Child]:
 def _checked(child: Child) -> list[tuple[str, str]]:
     """What was asked and how it went, then a line for each score against its threshold."""
     indent = "" if child.parent_id is None else "└ "
-    name = child.subject or child.kind.removesuffix("_MODERATION").removesuffix("_CLASSIFICATION").lower()
+    name = child.subject or _NAMES.get(child.kind, str(child.kind))
     at = "" if child.at_ms is None else f" at {child.at_ms / 1000:.1f} s"
-    mark = "✗ found" if child.is_positive else "✓ not found" if child.status == "completed" else str(child.status)
+    done = "✓ done" if child.finding is None else "✗ found" if child.is_positive else "✓ not found"
+    mark = done if child.status == "completed" else "! failed" if child.status == "failed" else str(child.status)
     ms = None if child.finished_at is None or child.started_at is None else child.finished_at - child.started_at
     told = [mark, took(ms), f"{child.attempts} attempts" if child.attempts > 1 else ""]
     lines = [(f"{indent}{name}{at}", " · ".join(one for one in told if one))]
@@ -373,7 +393,7 @@ def _checked(child: Child) -> list[tuple[str, str]]:
         sign = "≥" if score.is_over else "<"
         asked = f"@{score.prompt}" if score.prompt else ""
         lines.append(("", f"{score.category}{asked}: {score.score:.3f} {sign} {score.threshold:g}  {score.label}"))
-        weights = f"weights {score.digest[:12]}" if score.digest else ""
+        weights = f"weights {score.digest[:8]}" if score.digest else ""
         who = [score.model, score.device, f"{score.ms:.0f} ms", weights]
         lines.append(("", "  " + " · ".join(one for one in who if one)))
     if child.error_code:

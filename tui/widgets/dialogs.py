@@ -56,6 +56,7 @@ class _Dialog(ModalScreen[ScreenResultType]):
     _Dialog.-low #said { margin: 0; }
     _Dialog.-low.asking #said { max-height: 25vh; }
     _Dialog.-low #fields { max-height: 40vh; }
+    _Dialog.-low.long #fields { max-height: 60vh; }
     """
 
     def said(self, text: str) -> VerticalScroll:

@@ -14,6 +14,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from rich.segment import Segment
@@ -193,6 +194,8 @@ class Rows(ScrollView, can_focus=True):
         """On the first line the cursor stays on the first line, whatever comes above it."""
         self.sorted_by: tuple[int, bool] | None = None
         """(column, descending), None = as it came."""
+        self._read: Source | None = None
+        """The source that what stands there is from; the same as `source`, unless that raised."""
         self._given: Sequence[Line] = ()
         self._count = 0
         self._pages: dict[int, Sequence[Line]] = {}
@@ -233,11 +236,12 @@ class Rows(ScrollView, can_focus=True):
             self.post_message(self.Broken(self, error))
             return
         if epoch == self._epoch:
+            self._read = asked
             self._settle(count, pages, cursor)
 
     def grow(self, count: int) -> None:
         """The source has found more of what comes last: what was there stays as it is."""
-        if self.source is None or count == self._count:
+        if self.source is None or self.source is not self._read or count == self._count:
             return
         self._pages.pop((self._count - 1) // PAGE, None)  # it may have been half a page
         self._drawn.clear()
@@ -309,7 +313,7 @@ class Rows(ScrollView, can_focus=True):
         """See that what is looked at comes, and then what is next to it."""
         if self.source is not None and not self._is_fetching and self._next_page() is not None:
             self._is_fetching = True
-            self.run_worker(self._fetch(), group="rows")
+            self.run_worker(self._fetch, group="rows")
 
     def _next_page(self) -> int | None:
         last = (self._count - 1) // PAGE
@@ -372,7 +376,8 @@ class Rows(ScrollView, can_focus=True):
         if self.source is None:
             self._lay_out(self._in_order(self._given))
         elif isinstance(self.source, Ordering):
-            self.run_worker(self.follow(self.source.ordered(column, descending)), group="rows-order", exclusive=True)
+            ordered = self.source.ordered(column, descending)
+            self.run_worker(partial(self.follow, ordered), group="rows", exclusive=False)
 
     def action_sort(self, by: int) -> None:
         """The next or previous of: as it came, the first column upwards, downwards, the second upwards, …"""
