@@ -16,6 +16,7 @@ import sys
 import termios
 import time
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 from appliance.bench import rig
@@ -32,26 +33,25 @@ KEYS = {"down": b"\x1b[B", "page down": b"\x1b[6~", "page up": b"\x1b[5~", "end"
 
 _ROWS, _COLUMNS = 50, 160
 _QUIET_S = 0.03  # after so long without a byte, what a key changed is drawn
-_TICK = os.sysconf("SC_CLK_TCK")
 
 
 def run(settings: Settings, jobs: int = 1_000_000, each: int = 100, idle_s: float = 20.0) -> dict[str, Any]:
     """Generate, open, press, wait. Raises CustomhouseError when a screen does not come."""
     with rig.scratch(settings) as scratch:
         _, generated = generate(scratch, jobs)
-        starts = [_start_s(scratch, "overview") for _ in range(5)]
-        starts_at_jobs = [_start_s(scratch, "jobs") for _ in range(3)]
+        starts = [_start(scratch, "overview") for _ in range(5)]
+        starts_at_jobs = [_start(scratch, "jobs") for _ in range(5)]
         keys = _keys(scratch, each)
         idle = {name: _idle(scratch, name, idle_s) for name in LIVE}
     return {
         "generated": generated,
-        "start to first paint, overview": _of(starts, 1000),
-        "start to first paint, jobs": _of(starts_at_jobs, 1000),
+        "start to first paint, overview": _of(*starts),
+        "start to first paint, jobs": _of(*starts_at_jobs),
         "key to paint, jobs": keys,
         "idle": {name: f"{percent:.1f} % of a core" for name, percent in idle.items()},
         "aims": f"start <= {AIM_START_S:g} s, key p99 <= {AIM_KEY_P99_MS:g} ms, idle <= {AIM_IDLE_PERCENT:g} %",
         "met": {
-            "start": sorted(starts)[len(starts) // 2] <= AIM_START_S,
+            "start": sorted(starts)[len(starts) // 2][0] <= AIM_START_S,
             "key": all(one["p99_ms"] <= AIM_KEY_P99_MS for one in keys.values()),
             "idle": max(idle.values()) <= AIM_IDLE_PERCENT,
         },
@@ -102,9 +102,12 @@ class _Terminal:
         os.write(self._descriptor, key)
 
     def cpu_s(self) -> float:
-        with open(f"/proc/{self.pid}/stat") as file:
-            fields = file.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK
+        """Of all its threads; the scheduler counts in ns, where /proc/PID/stat has ticks of 10 ms."""
+        counted = 0
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # a thread that ended meanwhile
+                counted += int((task / "schedstat").read_text().split()[0])
+        return counted / 1e9
 
     def _read(self, for_s: float) -> bytes:
         ready, _, _ = select.select([self._descriptor], [], [], for_s)
@@ -130,11 +133,11 @@ def _terminal(settings: Settings, screen: str) -> Generator[_Terminal]:
         terminal.close()
 
 
-def _start_s(settings: Settings, screen: str) -> float:
-    """Until the top line with the screen's name stands there: then keys are answered."""
+def _start(settings: Settings, screen: str) -> tuple[float, float]:
+    """Until the top line with the screen's name stands there: then keys are answered. And the CPU that it took."""
     with _terminal(settings, screen) as terminal:
         terminal.seen(b"Customhouse")
-        return time.monotonic() - terminal.begun
+        return time.monotonic() - terminal.begun, terminal.cpu_s()
 
 
 def _keys(settings: Settings, each: int) -> dict[str, dict[str, float]]:
@@ -148,14 +151,14 @@ def _keys(settings: Settings, each: int) -> dict[str, dict[str, float]]:
             if name == "home":
                 terminal.press(KEYS["end"])
                 terminal.drawn()
-            found[name] = _of([_press(terminal, key, back) for _ in range(each)], 1000)
+            found[name] = _of(*[_press(terminal, key, back) for _ in range(each)])
         return found
 
 
-def _press(terminal: _Terminal, key: bytes, back: bytes | None) -> float:
-    begun = time.monotonic()
+def _press(terminal: _Terminal, key: bytes, back: bytes | None) -> tuple[float, float]:
+    begun, used = time.monotonic(), terminal.cpu_s()
     terminal.press(key)
-    took = terminal.drawn() - begun
+    took = terminal.drawn() - begun, terminal.cpu_s() - used
     if back is not None:
         terminal.press(back)
         terminal.drawn()
@@ -179,10 +182,12 @@ def _drain(terminal: _Terminal, for_s: float) -> None:
         terminal.quiet(min(left, 0.5), left)
 
 
-def _of(seconds: list[float], scale: float) -> dict[str, float]:
-    ordered = sorted(one * scale for one in seconds)
+def _of(*taken: tuple[float, float]) -> dict[str, float]:
+    """Of times that passed and CPU that was used, in seconds. On a busy machine only the second says something."""
+    ordered = sorted(passed * 1000 for passed, _ in taken)
     return {
         "p50_ms": round(ordered[len(ordered) // 2], 1),
         "p99_ms": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))], 1),
         "worst_ms": round(ordered[-1], 1),
+        "cpu_ms": round(1000 * sum(used for _, used in taken) / len(taken), 1),
     }
