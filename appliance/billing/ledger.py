@@ -153,11 +153,21 @@ def cut(conn: Connection, org_id: str | None = None, type: EntryType | None = No
 
 
 def count(conn: Connection, wanted: Cut) -> int:
+    if wanted.org_id is None and wanted.type is None:
+        return wanted.newest  # from 1 on without a gap: entries are only ever added
     return conn.execute(f"SELECT count(*) {_of(wanted)}", _bound(wanted)).fetchone()[0]
 
 
 def window(conn: Connection, wanted: Cut, first: int, limit: int) -> list[Entry]:
-    """So many of them from the place `first` on, the newest first. What is skipped is skipped in an index."""
+    """So many of them from the place `first` on, the newest first. Of all, it is found by its number; else
+    what is skipped is skipped in an index: of a million, 0.2 s to the last on a busy machine."""
+    if wanted.org_id is None and wanted.type is None:
+        highest = wanted.newest - first
+        near = conn.execute(
+            "SELECT * FROM ledger WHERE seq <= :highest AND seq > :lowest ORDER BY seq DESC",
+            {"highest": highest, "lowest": highest - limit},
+        )
+        return [_entry(row) for row in near]
     rows = conn.execute(
         f"""
         SELECT * FROM ledger
