@@ -51,7 +51,11 @@ _ALL: dict[str, tuple[tuple[str, str], ...]] = {
     "train": (("customhouse train heads --help", "What the training needs."),),
     "evaluate": (("customhouse evaluate labelled.csv --org acme", "A policy against your own labelled texts."),),
     "tui": (("customhouse tui --screen jobs", "The terminal interface, at the jobs."),),
-    "doctor": (("customhouse doctor", "Check this box; each fault with its cause and its fix."),),
+    "doctor": (
+        ("customhouse doctor", "Check this box; each fault with its cause and its fix."),
+        ("customhouse doctor permissions disk --fix", "Of two groups, put right what can be without losing anything."),
+        ("customhouse doctor --explain gpu.canary", "What a check looks at, and why."),
+    ),
     "support-bundle": (("customhouse support-bundle", "What whoever helps you needs, without content and keys."),),
     "config": (
         ("customhouse config show --origin --changed", "What differs from the defaults, and why."),

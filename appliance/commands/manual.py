@@ -34,7 +34,7 @@ EXITS = {
 MORE_EXITS = {
     "moderate": {"3": "Prohibited."},
     "status": {"1": "Something is wrong."},
-    "doctor": {"1": "A check failed."},
+    "doctor": {"1": "A check failed.", "3": "Warnings only."},
     "billing reconcile": {"1": "The ledger is not whole."},
     "config check": {"1": "A process would not start."},
 }
