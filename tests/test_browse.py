@@ -105,6 +105,11 @@ def test_what_comes_and_ends_is_taken_in_and_what_was_removed_is_said(house: Hou
     assert every.renew(conn)
     assert not failed.renew(conn)
     assert every.newer_than(top) == 1
+    assert not every.renew(conn)
+    # 2026-11-21: a video stood there as processing for as long as nothing new came
+    house.db.write(lambda conn: conn.execute("UPDATE job SET status = 'completed' WHERE id = ?", (fresh["id"],)))
+    assert every.renew(conn)
+    assert not every.renew(conn)
     house.db.write(lambda conn: conn.execute("UPDATE job SET status = 'failed' WHERE id = ?", (fresh["id"],)))
     assert failed.renew(conn)
     assert len(failed) == count + 1

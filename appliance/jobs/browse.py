@@ -98,6 +98,7 @@ class Catalogue:
         self._below = self._newest + 1
         """Everything from here up was looked at."""
         self._open_from = self._first_open(conn)
+        self._under_way = self._states_of_open(conn)
         self._step = _FIRST
 
     def __len__(self) -> int:
@@ -134,7 +135,8 @@ class Catalogue:
         before = self._found[at:]
         self._newest = newest
         self._open_from = self._first_open(conn)
-        if before == again:
+        under_way, self._under_way = self._under_way, self._states_of_open(conn)
+        if before == again and under_way == self._under_way:
             return False
         self._found = self._found[:at] + again  # not in place: another thread may be reading it
         return True
@@ -166,6 +168,21 @@ class Catalogue:
             {**self._bound, "first": first, "beyond_seq": beyond},
         )
         return array("q", (row[0] for row in found))
+
+    def _states_of_open(self, conn: Connection) -> list[tuple[int, str, int]]:
+        """Of the list, the newest that are not done, with how far each is: what may come out otherwise in its place."""
+        cursor = conn.cursor()
+        cursor.row_factory = None
+        return cursor.execute(
+            f"""
+            SELECT seq, status, done
+            FROM job INDEXED BY job_open
+            WHERE status IN ('queued', 'processing') AND {self._where}
+            ORDER BY seq DESC
+            LIMIT {LOOKED_AGAIN}
+            """,  # noqa: S608  # from the table above
+            self._bound,
+        ).fetchall()
 
     def _first_open(self, conn: Connection) -> int:
         found = _one(conn, "SELECT min(seq) FROM job INDEXED BY job_open WHERE status IN ('queued', 'processing')")
