@@ -377,7 +377,7 @@ def test_a_picture_of_the_palette(desk: Desk, shoot: Shoot, suffix: str, size: t
 
 @pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize(("suffix", "size"), [("small", SMALL), ("wide", WIDE)])
-@pytest.mark.parametrize("theme", ["textual-dark", "textual-light"])
+@pytest.mark.parametrize("theme", ["textual-dark", "textual-light", "ansi-dark"])
 def test_a_picture_of_what_is_wrong(desk: Desk, shoot: Shoot, suffix: str, size: tuple[int, int], theme: str) -> None:
     async def doing(pilot: Pilot[None]) -> None:
         app = pilot.app
