@@ -6,7 +6,6 @@ from appliance import audit
 from appliance.accounts import keys, organisations, scopes
 from appliance.accounts.keys import Issued, Key, State
 from appliance.database import Connection
-from appliance.errors import InvalidRequest
 from appliance.jobs import rows as jobs
 from appliance.jobs.rows import Uses
 from tui.backend.desk import Desk
@@ -58,29 +57,29 @@ class New(msgspec.Struct, frozen=True):
 def every(desk: Desk, org_id: str | None = None) -> list[Owned]:
     """All keys, or an organisation's, newest first."""
     orgs = {one.id: one for one in desk.read(organisations.every)}
-    found = desk.read(keys.every)
+    found = desk.read(lambda conn: keys.every(conn, org_id))
     followed = {one.rotated_from: one.prefix for one in found if one.rotated_from is not None}
+    now = desk.now()
     return [
         Owned(
             key,
             orgs[key.org_id].name,
             orgs[key.org_id].status.value,
-            keys.state(key, desk.now(), is_replaced=key.id in followed),
+            keys.state(key, now, is_replaced=key.id in followed),
             followed.get(key.id),
         )
         for key in found
-        if org_id in (None, key.org_id)
     ]
 
 
 def detail(desk: Desk, key_id: str) -> Detail:
-    found = every(desk)
-    owned = next((one for one in found if one.key.id == key_id), None)
-    if owned is None:
-        raise InvalidRequest("This key has gone meanwhile")
-    before = next((one.key.prefix for one in found if one.key.id == owned.key.rotated_from), None)
-    uses = desk.read(lambda conn: jobs.of_key(conn, owned.key.org_id, key_id))
-    lines = desk.read(lambda conn: audit.page(conn, audit.Filter(subject=owned.key.prefix), limit=_LINES))
+    """Raises NotFound when it has gone meanwhile."""
+    row = desk.read(lambda conn: keys.get(conn, key_id))
+    found = every(desk, row.org_id)
+    owned = next(one for one in found if one.key.id == key_id)
+    before = next((one.key.prefix for one in found if one.key.id == row.rotated_from), None)
+    uses = desk.read(lambda conn: jobs.of_key(conn, row.org_id, key_id))
+    lines = desk.read(lambda conn: audit.page(conn, audit.Filter(subject=row.prefix), limit=_LINES))
     return Detail(owned, before, uses, lines)
 
 
