@@ -354,7 +354,7 @@ class _Look:
                 self._why.setdefault(subject, failure.message)
                 continue
             self._true[subject] = self._true.get(subject, False) or found.is_prohibited
-            self._detail |= found.detail
+            self._detail |= found.detail if at_ms is None else {}  # of many pictures they would contradict each other
             is_over = is_over or found.is_prohibited
             for score in found.scores:
                 self._keep(score, at_ms, picture)

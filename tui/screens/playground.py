@@ -317,10 +317,10 @@ def _score(one: Scored) -> tuple[str | Letters, ...]:
     sign = "≥" if one.is_over else "<"
     at = "" if one.at_ms is None else f" at {one.at_ms / 1000:.1f} s"
     return (
-        Letters(("✗ " if one.is_over else "  ") + one.category, style="bold" if one.is_over else ""),
+        Letters(one.category, style="bold" if one.is_over else ""),
         f"{one.model} {one.label}",
-        f"{one.score:.3f} {sign} {one.threshold:g}{at}",
-        f"{one.device}, {one.ms:.0f} ms" if one.device else "",
+        Letters(f"{one.score:.3f} {sign} {one.threshold:g}{at}", style="bold" if one.is_over else ""),
+        f"{one.device} {one.ms:.0f} ms" if one.device else "",
     )
 
 
