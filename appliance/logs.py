@@ -26,6 +26,7 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 PROCESSES = ("api", "worker", "models", "up")
 """`up` is `customhouse up` itself; over services also `systemd`."""
 
+_JOURNALD = Path("/run/systemd/journal")
 _JOURNAL_LINES = 20_000
 _UNITS = "customhouse*"
 _PROCESS_OF = (("serve", "api"), ("api", "api"), ("work", "worker"), ("infer", "models"), ("model", "models"))
@@ -101,6 +102,7 @@ class Book:
         self._sources: list[_Source] = []
         self._by_inode: dict[int, int] = {}
         self._lock = threading.Lock()
+        self._is_closed = False
         self._at = array("q")
         self._source = array("H")
         self._offset = array("Q")
@@ -134,6 +136,8 @@ class Book:
     def refresh(self) -> int:
         """How many lines came. Raises nothing for files that go meanwhile."""
         with self._lock:
+            if self._is_closed:  # whoever asked left meanwhile
+                return 0
             self._find_files()
             fresh: list[tuple[int, int, int, int, int, int]] = []
             for number, source in enumerate(self._sources):
@@ -166,11 +170,12 @@ class Book:
             yield number
 
     def close(self) -> None:
-        if self._journal is not None:
-            self._journal.close()
-        for source in self._sources:
-            source.map = None
-            source.file.close()
+        with self._lock:
+            self._is_closed = True
+            if self._journal is not None:
+                self._journal.close()
+            for source in self._sources:
+                source.file.close()
 
     def _raw(self, number: int) -> bytes:
         return self._sources[self._source[number]].line(self._offset[number], self._length[number])
@@ -248,12 +253,13 @@ class _Journal:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # as long as we are
         self._process = process
-        threading.Thread(target=self._copy, name="journal", daemon=True).start()
+        self._copying = threading.Thread(target=self._copy, name="journal", daemon=True)
+        self._copying.start()
 
     @classmethod
     def open(cls) -> "_Journal | None":
         program = shutil.which("journalctl")
-        if program is None or not Path("/run/systemd/journal").exists():
+        if program is None or not _JOURNALD.exists():
             return None
         arguments = ["--output=json", "--follow", f"--lines={_JOURNAL_LINES}", f"--unit={_UNITS}"]
         return cls(subprocess.Popen([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
@@ -261,11 +267,14 @@ class _Journal:
     def close(self) -> None:
         self._process.terminate()
         self._process.wait()
+        self._copying.join()  # its end of the pipe is shut
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
     def _copy(self) -> None:
         assert self._process.stdout is not None
-        with contextlib.suppress(ValueError):  # closed meanwhile
-            for line in self._process.stdout:
+        for line in self._process.stdout:
+            with contextlib.suppress(msgspec.MsgspecError):  # half a line, as it was ended
                 os.write(self.spool.fileno(), from_journal(line))
 
 

@@ -44,6 +44,12 @@ def said(book: Book, **wanted: str) -> list[str]:
     return [one.event for one in view.entries(0, len(view))]
 
 
+def everything(book: Book) -> list[logs.Entry]:
+    view = View(book, Wanted())
+    view.extend()
+    return view.entries(0, len(view))
+
+
 def test_lines_of_all_processes_stand_in_the_order_of_their_moments(book: Book) -> None:
     assert said(book) == ["api ready", "worker ready", "sweep round failed", "slow", "asked"]
     assert book.processes == ["api", "worker"]
@@ -115,6 +121,29 @@ def test_journald_s_lines_become_ours_with_the_process_that_the_unit_is_of() -> 
         "event": "Started Customhouse.",
         "process": "systemd",
     }
+
+
+def test_where_there_are_no_files_journalctl_is_followed(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = {"time": "2026-05-19T12:00:01.000Z", "level": "error", "logger": "a", "event": "slow"}
+    said = [
+        {"MESSAGE": json.dumps(ours), "_SYSTEMD_UNIT": "customhouse-infer.service"},
+        {"MESSAGE": "Stopped.", "UNIT": "customhouse-work.service", "__REALTIME_TIMESTAMP": "1779192009000000"},
+    ]
+    program = tmp_path / "journalctl"
+    (tmp_path / "said").write_text("".join(json.dumps(one) + "\n" for one in said))
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\ncat {tmp_path}/said\nexec sleep 600\n')
+    program.chmod(0o755)
+    monkeypatch.setattr("appliance.logs.shutil.which", lambda _: str(program))
+    monkeypatch.setattr(logs, "_JOURNALD", tmp_path)
+    book = Book(settings)
+    while len(book) < 2:
+        book.refresh()
+    assert [(one.process, one.event) for one in everything(book)] == [("models", "slow"), ("systemd", "Stopped.")]
+    assert book.where == "journald, units customhouse*"
+    assert (tmp_path / "asked").read_text().strip() == "--output=json --follow --lines=20000 --unit=customhouse*"
+    book.close()
 
 
 def test_without_files_and_journald_it_is_said_how_to_have_them(
