@@ -26,6 +26,7 @@ CHANGES = {
     "blocklists.undo": "blocklist enable",
     "blocklists.write": "blocklist export",
     "categories.ai_adult_general": "categories turn",
+    "categories.back_to": "prompts rollback",
     "categories.enable": "categories enable",
     "categories.file": "categories threshold",
     "categories.new": "categories add",
@@ -66,12 +67,14 @@ CHANGES = {
     "webhooks.replay_failed": "webhooks replay",
     "webhooks.reveal": "webhooks secret reveal",
     "webhooks.rotate": "webhooks secret rotate",
+    "webhooks.test": "webhooks test",
 }
 """Binding → the command, with the option where that makes it, that does the same."""
 
 ASKS = {
     "billing.prove": "billing reconcile",
     "blocklists.test": "blocklist test",
+    "categories.asked": "prompts list",
     "categories.limits": "categories thresholds",
     "categories.past": "categories history",
     "categories.try": "categories try",
