@@ -330,3 +330,36 @@ def test_cells_are_clean_and_of_one_line() -> None:
     assert len(cells.clean("x" * 10_000)) == 4097
     assert cells.clean_lines("a\x1b\n\tb") == "a\ufffd\n    b"
     assert (cells.fit("日本語", 4), cells.fit("ab", 4, to_right=True), cells.fit("ab", 0)) == ("日 …", "  ab", "")
+
+
+def test_another_theme_draws_every_line_anew() -> None:
+    app = Table()
+
+    async def walk(pilot: Pilot[None]) -> None:
+        app.rows.show([Line("1", ("a", "b")), Line("2", ("c", "d"), "bad")])
+        await settle(pilot)
+        before = [[segment.style for segment in app.rows.render_line(y)] for y in range(4)]
+        app.theme = "textual-light"
+        await settle(pilot)
+        after = [[segment.style for segment in app.rows.render_line(y)] for y in range(4)]
+        assert all(one != other for one, other in zip(before, after, strict=True))
+
+    drive(app, walk)
+
+
+def test_what_comes_last_may_come_later() -> None:
+    app, shelf = Table(), Shelf(list(range(250)))
+
+    async def walk(pilot: Pilot[None]) -> None:
+        await app.rows.follow(shelf)
+        await pilot.press("end")
+        await settle(pilot)
+        shelf.numbers = range(900)
+        app.rows.grow(900)
+        await settle(pilot)
+        assert app.rows.current == Line("249", ("book 249", "4"))
+        await pilot.press("down", "down")
+        await settle(pilot)
+        assert app.rows.current == Line("251", ("book 251", "6"))
+
+    drive(app, walk)

@@ -203,7 +203,8 @@ class Rows(ScrollView, can_focus=True):
         self._is_fetching = False
         self._epoch = 0
         self._drawn: OrderedDict[tuple[int, bool], Strip] = OrderedDict()
-        self._laid: tuple[int, list[tuple[int, Column, int]]] | None = None
+        self._styles: dict[str, Style] = {}
+        self._laid: tuple[tuple[Size, bool], list[tuple[int, Column, int]]] | None = None
 
     # --- what is shown ------------------------------------------------------------------------------------------------
 
@@ -398,14 +399,15 @@ class Rows(ScrollView, can_focus=True):
 
     def widths(self) -> list[tuple[int, Column, int]]:
         """(place, column, width) of those that there is room for."""
-        room = self.scrollable_content_region.width or self.size.width
-        if self._laid is not None and self._laid[0] == room:
+        shape = (self.size, self.show_vertical_scrollbar)
+        if self._laid is not None and self._laid[0] == shape:  # asked for every line, so as little as can be
             return self._laid[1]
+        room = self.scrollable_content_region.width or self.size.width
         seen = [(n, one) for n, one in enumerate(self.columns) if room >= one.least]
         spare = room - sum(one.width for _, one in seen) - _GAP * max(len(seen) - 1, 0)
         growing = sum(one.grows for _, one in seen)
         laid = [(n, one, max(one.width + (spare // growing if one.grows else 0), 1)) for n, one in seen]
-        self._laid = (room, laid)
+        self._laid = (shape, laid)
         self._drawn.clear()
         return laid
 
@@ -443,7 +445,11 @@ class Rows(ScrollView, can_focus=True):
         return f"{title} {'▼' if self.sorted_by[1] else '▲'}"
 
     def _style(self, tone: str) -> Style:
-        return self.get_component_rich_style(f"rows--{tone}") if tone else self.rich_style
+        style = self._styles.get(tone)
+        if style is None:
+            style = self.get_component_rich_style(f"rows--{tone}") if tone else self.rich_style
+            self._styles[tone] = style
+        return style
 
     def _strip(self, cells: tuple[str | Text, ...], style: Style, width: int, *, plain: bool = False) -> Strip:
         segments: list[Segment] = []
@@ -483,6 +489,7 @@ class Rows(ScrollView, can_focus=True):
     def notify_style_update(self) -> None:
         super().notify_style_update()
         self._drawn.clear()
+        self._styles.clear()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
