@@ -47,6 +47,7 @@ class Gpu(Place):
     def __init__(self) -> None:
         super().__init__()
         self._watch: devices.Watch | None = None
+        self._found: devices.Survey | None = None
         self._past: dict[str, deque[float]] = {}
 
     def body(self) -> ComposeResult:
@@ -79,10 +80,15 @@ class Gpu(Place):
         if self._watch is not None:
             self._watch.close()
 
+    def say_alarms(self) -> None:
+        """What the banner says need not be said again below it."""
+        super().say_alarms()
+        if self._found is not None:
+            self._say_wrong(self._found)
+
     def _show(self, found: devices.Survey) -> None:
-        wrong = [one for one in found.trouble if one not in cast("_Known", self.app).alarms[:2]]
-        self.query_one("#wrong", Static).display = bool(wrong)
-        self._put("wrong", Text("\n".join(f"▲ {one}" for one in wrong)))
+        self._found = found
+        self._say_wrong(found)
         self._put("what", _what(found))
         series = list(self._series(found))
         plot = self.query_one("#history", Plot)
@@ -121,6 +127,11 @@ class Gpu(Place):
         past = self._past.setdefault(name, deque(maxlen=_KEPT))
         past.append(value or 0.0)
         return Series(name, tuple(past), said, tone, top)
+
+    def _say_wrong(self, found: devices.Survey) -> None:
+        wrong = [one for one in found.trouble if one not in cast("_Known", self.app).alarms[:2]]
+        self.query_one("#wrong", Static).display = bool(wrong)
+        self._put("wrong", Text("\n".join(f"▲ {one}" for one in wrong)))
 
     def _put(self, id: str, text: Text) -> None:
         here = self.query_one(f"#{id}", Static)

@@ -52,6 +52,7 @@ class Overview(Place):
     def __init__(self) -> None:
         super().__init__()
         self._watch: health.Watch | None = None
+        self._found: health.Overview | None = None
 
     def body(self) -> ComposeResult:
         with VerticalScroll(id="all", can_focus=False):
@@ -88,14 +89,18 @@ class Overview(Place):
             self._watch = health.Watch(self.desk)
         self._show(await self.ask(self._watch.look))
 
+    def say_alarms(self) -> None:
+        """What the banner says need not be said again below it."""
+        super().say_alarms()
+        if self._found is not None:
+            self._say_wrong(self._found)
+
     def _show(self, found: health.Overview) -> None:
+        self._found = found
         guide = self.query_one("#guide", Static)
         guide.display = bool(found.guide)
         self._put("guide", Text("\n".join(f"→ {one}" for one in found.guide)))
-        banner = cast("_App", self.app).alarms[:2]  # it has room for so many
-        more = [one for one in found.trouble if one not in banner]
-        self.query_one("#wrong", Static).display = bool(more)
-        self._put("wrong", Text("\n".join(f"▲ {one}" for one in more)))
+        self._say_wrong(found)
         self._put("processes", _processes(found))
         self._put("queue", _queue(found))
         self._put("verdicts-title", Text(_hour(found), "bold"))
@@ -119,6 +124,12 @@ class Overview(Place):
                 for one in found.rejections
             ]
         )
+
+    def _say_wrong(self, found: health.Overview) -> None:
+        banner = cast("_App", self.app).alarms[:2]  # it has room for so many
+        more = [one for one in found.trouble if one not in banner]
+        self.query_one("#wrong", Static).display = bool(more)
+        self._put("wrong", Text("\n".join(f"▲ {one}" for one in more)))
 
     def _put(self, id: str, text: Text) -> None:
         """Only when it is another: most looks find what the last one found."""
