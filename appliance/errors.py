@@ -41,6 +41,8 @@ CustomhouseError
 ├── CardDeclined             a saved card was not charged (carries Stripe's codes)
 └── Misconfigured            found at start or in a command: settings, manifests, weights, schema
     └── WeightsError             a model's files could not be fetched, verified or written
+        ├── LicenceUnaccepted        its publisher's terms are to be accepted first
+        └── Cancelled                whoever began it had enough: each file is as it was before, or whole
 
 Messages tell the reader what to do and never quote submitted content.
 """
@@ -339,3 +341,18 @@ class Misconfigured(CustomhouseError):
 
 class WeightsError(Misconfigured):
     """A model's files could not be fetched, verified or written. Nothing half-installed is left in their place."""
+
+
+class LicenceUnaccepted(WeightsError):
+    def __init__(self, name: str, licence: str, terms: str) -> None:
+        super().__init__(
+            f"{name}: its licence ({licence}) has terms of its own, which fetching it accepts. Read {terms}, then run: "
+            f"customhouse models fetch {name} --accept-licence"
+        )
+
+
+class Cancelled(WeightsError):
+    """What a Progress raises to end the work that it is told of."""
+
+    def __init__(self) -> None:
+        super().__init__("it was cancelled; run again, it goes on where it can")

@@ -40,13 +40,6 @@ class FileState(msgspec.Struct, frozen=True):
     expected: str = ""
 
 
-class Cancelled(WeightsError):
-    """What a Progress raises to end the work that it is told of. Each file is then as it was before, or whole."""
-
-    def __init__(self) -> None:
-        super().__init__("it was cancelled; run again, it goes on where it can")
-
-
 def quiet(_what: str, _done: int, _total: int) -> None:
     """A Progress that says nothing."""
 

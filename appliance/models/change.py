@@ -14,24 +14,13 @@ import msgspec
 
 from appliance import audit, categories
 from appliance.database import Database
-from appliance.errors import Failure, WeightsError
+from appliance.errors import Failure, LicenceUnaccepted, WeightsError
 from appliance.inference import golden, manifest, runtime, shelf, weights
 from appliance.inference.client import Models
 from appliance.inference.manifest import Manifest, Task
 from appliance.inference.sources import Clients, Progress
 from appliance.inference.wire import ModelState, ModelStatus
 from appliance.settings import Settings
-
-
-class LicenceUnaccepted(WeightsError):
-    """Its publisher's terms are to be accepted first."""
-
-    def __init__(self, settings: Settings, one: Manifest) -> None:
-        super().__init__(
-            f"{one.name}: its licence ({one.licence}) has terms of its own, which fetching it accepts. Read "
-            f"{settings.models_dir / one.name / 'LICENSE'}, then run: "
-            f"customhouse models fetch {one.name} --accept-licence"
-        )
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -73,7 +62,7 @@ def fetch(
     """Fetched, verified, and taken up by a running model process. Raises WeightsError (of which LicenceUnaccepted and
     Cancelled); what was there before then still is."""
     if one.has_terms and not accepts_licence and not weights.installed(settings, one):
-        raise LicenceUnaccepted(settings, one)
+        raise LicenceUnaccepted(one.name, one.licence, str(settings.models_dir / one.name / "LICENSE"))
     files = weights.fetch(settings, one, progress, clients)
     if not files:
         return Done([], NOTHING_TOLD)

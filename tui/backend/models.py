@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from appliance import categories
-from appliance.errors import Failure, Misconfigured, WeightsError
+from appliance.errors import Cancelled, Failure, Misconfigured, WeightsError
 from appliance.inference import manifest, weights
 from appliance.inference.client import Models as Client
 from appliance.inference.manifest import Manifest
@@ -134,7 +134,7 @@ def fetch(desk: Desk, name: str, *, accepts_licence: bool = False) -> None:
                 accepts_licence=accepts_licence,
                 progress=progress,
             )
-        except weights.Cancelled:
+        except Cancelled:
             raise
         except WeightsError as error:
             raise WeightsError(f"{error.message}\n\n{_BY_HAND}") from error

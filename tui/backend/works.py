@@ -9,8 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from appliance.errors import Conflict, CustomhouseError
-from appliance.inference.weights import Cancelled
+from appliance.errors import Cancelled, Conflict, CustomhouseError
 
 Progress = Callable[[str, int, int], None]
 """What is done, how much so far, and of how much (0 = nobody knows). What it raises ends the work."""
