@@ -399,6 +399,10 @@ def test_an_alert_is_resolved_with_a_reason(full: Desk, house: House) -> None:
     assert (line["actor"], line["reason"]) == (full.actor, "Called them")
 
 
+def test_enter_on_an_alert_shows_all_of_it(full: Desk, shoot: Shoot) -> None:
+    shoot(full, "billing", "billing-alert", press=["4", "enter"])
+
+
 # --- looking ---------------------------------------------------------------------------------------------------------
 
 

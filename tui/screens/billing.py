@@ -44,6 +44,7 @@ _ONLY = {
 
 class Billing(Place):
     NAME = "billing"
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (40, "-tall")]  # noqa: RUF012  # as Textual types it
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "pane('usage')", "Usage", show=False, id="billing.usage", tooltip="What was used"),
         Binding("2", "pane('accounts')", "Accounts", show=False, id="billing.accounts", tooltip="What each has left"),
@@ -329,7 +330,7 @@ class Billing(Place):
         rows = self.query_one("#entries", Rows)
         await rows.follow(source)
         kind = f"only {type}" if type else "every type"
-        self.query_one("#ledger-said", Static).update(f"{self._whose()} · {kind} · {rows.row_count:,} entries")
+        self.query_one("#ledger-said", Static).update(f"{self._whose()} · {kind} · {_count(rows.row_count)}")
 
     @work(exclusive=True, group="ledger")
     async def action_type(self) -> None:
@@ -378,6 +379,14 @@ class Billing(Place):
         if await self._asked(Confirm("Compare everything with Stripe?", text, yes="Compare", destructive=False)):
             await self.do(lambda: billing.compare(self.desk), _synced)
             self.action_reload()
+
+    @on(Rows.Chosen, "#alerts")
+    @work(exclusive=True, group="deed")
+    async def _read_alert(self, message: Rows.Chosen) -> None:
+        """Enter: all of it, where the line is too short."""
+        since, org, text = (str(cell) for cell in message.line.cells)
+        if await self._asked(Confirm(f"{org}, {since}", text, yes="Resolve", destructive=False)):
+            self.action_resolve()
 
     @work(exclusive=True, group="deed")
     async def action_resolve(self) -> None:
@@ -620,6 +629,10 @@ def _proof(report: Report) -> tuple[str, str]:
     sorts = "\n".join(f"{sort}: {count:,}" for sort, count in report.faults.items())
     seen = "\n".join(f"{one.sort}: {one.subject}: {one.message}" for one in report.evidence[:20])
     return "✗ THE LEDGER IS NOT WHOLE", f"{head}\n\n{sorts}\n\n{seen}"
+
+
+def _count(entries: int) -> str:
+    return "1 entry" if entries == 1 else f"{entries:,} entries"
 
 
 def _left(one: Account) -> str:
