@@ -77,7 +77,8 @@ def _make(conn: Connection, house: House) -> None:
         for n in range(1, 5)
     ]
     made.insert_into(conn, jobs)
-    plans.create(conn, "publisher", "Publisher", Changes(monthly_request_quota=10_000), actor="operator:ada", reason="sold")
+    quota = Changes(monthly_request_quota=10_000)
+    plans.create(conn, "publisher", "Publisher", quota, actor="operator:ada", reason="sold")
     conn.execute("UPDATE organisation SET plan = 'publisher' WHERE id = ?", (press,))
     conn.execute("INSERT INTO moderation_use (org_id, day, requests) VALUES (?, '2026-05-18', 9412)", (press,))
     ledger.post(
