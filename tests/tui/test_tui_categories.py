@@ -365,7 +365,11 @@ def test_the_filter_narrows_down_what_is_shown(full: House, desk: Desk) -> None:
     async def doing(pilot: Pilot[None]) -> None:
         await by_press("slash")(pilot)
         await write(pilot, "light")
-        assert pilot.app.screen.query_one("#checks-rows", Rows).row_count == 1
+        rows = pilot.app.screen.query_one("#checks-rows", Rows)
+        assert rows.row_count == 1
+        await write(pilot, "nobody")
+        assert rows.row_count == 0
+        assert rows.empty == "Nothing is like that: escape clears the filter."
         await by_press("escape", "t", "slash")(pilot)
         await write(pilot, "text violence")
         assert pilot.app.screen.query_one("#limits-rows", Rows).row_count == 2

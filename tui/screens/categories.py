@@ -148,19 +148,16 @@ class Categories(Viewed):
         self.sift()
 
     def sift(self) -> None:
-        wanted = self.words
         match self.view:
             case "checks":
-                lines, of = [_checks_line(one) for one in self._checks], len(self._checks)
+                lines = [_checks_line(one) for one in self._checks]
             case "limits":
-                lines, of = [_limit_line(one) for one in self._limits], len(self._limits)
+                lines = [_limit_line(one) for one in self._limits]
             case "own":
-                lines, of = [self._own_line(one) for one in self._own], len(self._own)
+                lines = [self._own_line(one) for one in self._own]
             case _:
-                lines, of = [_asked_line(one) for one in self._asked], len(self._asked)
-        shown = [one for one in lines if all(word in _plain(one) for word in wanted)]
-        self.table.show(shown)
-        self.say_count(len(shown), of)
+                lines = [_asked_line(one) for one in self._asked]
+        self.show_sifted(lines)
 
     def _own_line(self, one: Own) -> Line:
         category = one.category
@@ -674,10 +671,6 @@ def _asked_line(one: Question) -> Line:
 
 def _name(one: Threshold) -> str:
     return f"{one.category} {one.source}"
-
-
-def _plain(line: Line) -> str:
-    return " ".join(str(cell) for cell in line.cells).casefold()
 
 
 def _sayable(error: Exception) -> Exception:

@@ -144,11 +144,7 @@ class Policies(Viewed):
         return next((made for made, _ in self._versions if line is not None and str(made.number) == line.key), None)
 
     def sift(self) -> None:
-        wanted = self.words
-        lines = [self._line(one) for one in self._found] if self.view == "list" else self._members()
-        shown = [one for one in lines if all(word in _plain(one) for word in wanted)]
-        self.table.show(shown)
-        self.say_count(len(shown), len(lines))
+        self.show_sifted([self._line(one) for one in self._found] if self.view == "list" else self._members())
 
     def _line(self, one: Owned) -> Line:
         if one.policy is None or one.made is None:
@@ -549,10 +545,6 @@ def _issues(error: Refused) -> str:
     details: Any = getattr(error, "details", None) or []
     listed = [f"{one['field']} {one['issue']}" for one in details]
     return "\n".join(listed) or error.message
-
-
-def _plain(line: Line) -> str:
-    return " ".join(str(cell) for cell in line.cells).casefold()
 
 
 SCREEN = Policies

@@ -42,6 +42,7 @@ class Viewed(Place):
     def __init__(self) -> None:
         super().__init__()
         self._empties: dict[str, str] = {}
+        self._said_empty: dict[str, str] = {}
 
     def body(self) -> ComposeResult:
         self.view = self.VIEWS[0][0]
@@ -100,6 +101,16 @@ class Viewed(Place):
 
     def say_count(self, shown: int, of: int) -> None:
         self.query_one("#count", Static).update(f"{shown:,}" if shown == of else f"{shown:,} of {of:,}")
+
+    def show_sifted(self, lines: Sequence[Line]) -> None:
+        """Of these what the filter lets through."""
+        wanted, rows = self.words, self.table
+        shown = [one for one in lines if all(word in plain(one) for word in wanted)]
+        self._said_empty.setdefault(rows.id or "", rows.empty)
+        nothing_like_it = "Nothing is like that: escape clears the filter."
+        rows.empty = nothing_like_it if lines else self._said_empty[rows.id or ""]
+        rows.show(shown)
+        self.say_count(len(shown), len(lines))
 
     def on_input_changed(self, event: Input.Changed) -> None:
         if event.input.id == "filter":
@@ -205,3 +216,8 @@ class Viewed(Place):
         self._undo = None
         self.refresh_bindings()
         await self.do(deed, said)
+
+
+def plain(line: Line) -> str:
+    """What a filter looks in."""
+    return " ".join(str(cell) for cell in line.cells).casefold()
