@@ -17,7 +17,7 @@ from typing import Any, cast
 import msgspec
 
 from appliance import audit, categories, settings
-from appliance.database import Database
+from appliance.database import Connection, Database
 from appliance.errors import Conflict, InvalidRequest, Misconfigured
 from appliance.inference import manifest
 from appliance.settings import Problem, Settings
@@ -163,9 +163,13 @@ def accept(db: Database, draft: Draft, *, actor: str, environ: Mapping[str, str]
             discard(draft)
             return []
         changed = changes(draft)
-        _replace(draft.target, text)
-    told = {one.key: {"before": one.before, "after": one.after} for one in changed}
-    db.write(lambda conn: audit.record(conn, actor, "settings.changed", str(draft.target), changed=told))
+        told = {one.key: {"before": one.before, "after": one.after} for one in changed}
+
+        def change(conn: Connection) -> None:
+            audit.record(conn, actor, "settings.changed", str(draft.target), changed=told)
+            _replace(draft.target, text)  # last: what raises here takes the line back
+
+        db.write(change)
     discard(draft)
     return changed
 

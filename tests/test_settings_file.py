@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from appliance import settings, settings_file
 from appliance.__main__ import root
-from appliance.errors import Conflict, InvalidRequest, Misconfigured
+from appliance.errors import Conflict, InvalidRequest, Misconfigured, Unavailable
 from appliance.house import House
 from appliance.settings import Settings
 
@@ -221,6 +221,18 @@ def test_a_file_that_somebody_else_changed_meanwhile_is_left(home: Path, house: 
         settings_file.accept(house.db, draft, actor="test")
     assert path.read_text() == "[server]\nport = 9200\n"
     assert draft.copy.exists()
+    settings_file.discard(draft)
+
+
+def test_what_cannot_be_written_down_is_not_done(home: Path, house: House) -> None:
+    path = write(home, "[server]\nport = 9000\n")
+    draft = settings_file.begin()
+    draft.copy.write_text("[server]\nport = 9100\n")
+    house.db.write(lambda conn: conn.execute("ALTER TABLE audit RENAME TO audit_gone"))
+    with pytest.raises(Unavailable):
+        settings_file.accept(house.db, draft, actor="test")
+    assert path.read_text() == "[server]\nport = 9000\n"
+    assert "9100" in draft.copy.read_text()
     settings_file.discard(draft)
 
 

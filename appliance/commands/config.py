@@ -7,9 +7,9 @@ import click
 import msgspec
 
 from appliance import audit, settings, settings_file
-from appliance.errors import Misconfigured, NotFound
+from appliance.errors import Forbidden, Misconfigured, NotFound
 from appliance.house import House
-from appliance.settings_file import Change, Draft
+from appliance.settings_file import Draft
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
@@ -74,18 +74,15 @@ def show(name: str | None, origin: bool, changed: bool, as_json: bool) -> None:
 def edit(as_json: bool) -> None:
     """Edit the settings file in $EDITOR: a copy is edited and checked, and only then takes the file's place. What was
     changed stands in the audit log. Processes take it when they are started again."""
-    loaded = _loaded()
-    draft = settings_file.begin()
-    while True:
-        settings_file.ask(draft)
-        found = settings_file.problems(draft)
-        if not found:
-            break
-        for one in found:
-            click.echo(f"{one.key or draft.target.name}: {one.reason}", err=True)
-        if not (sys.stdin.isatty() and click.confirm("Edit again?", default=True, err=True)):
-            raise Misconfigured(f"{draft.target} is as it was; your copy is kept: {draft.copy}")
-    changed = _accept(loaded, draft)
+    house = House(_loaded())
+    try:
+        if not house.access.may_change:
+            raise Forbidden(house.access.why_not or "You may look, not change")
+        draft = settings_file.begin()
+        _edited(draft)
+        changed = settings_file.accept(house.db, draft, actor=audit.operator())
+    finally:
+        house.close()
     if as_json:
         _print({"path": str(draft.target), "changed": changed})
         return
@@ -136,12 +133,17 @@ def _loaded() -> settings.Settings:
         return settings.without_file()
 
 
-def _accept(loaded: settings.Settings, draft: Draft) -> list[Change]:
-    house = House(loaded)
-    try:
-        return settings_file.accept(house.db, draft, actor=audit.operator())
-    finally:
-        house.close()
+def _edited(draft: Draft) -> None:
+    """Until the copy is good. Raises Misconfigured when the person gives up; the copy stays."""
+    while True:
+        settings_file.ask(draft)
+        found = settings_file.problems(draft)
+        if not found:
+            return
+        for one in found:
+            click.echo(f"{one.key or draft.target.name}: {one.reason}", err=True)
+        if not (sys.stdin.isatty() and click.confirm("Edit again?", default=True, err=True)):
+            raise Misconfigured(f"{draft.target} is as it was; your copy is kept: {draft.copy}")
 
 
 def _whole(where: str, reason: str) -> str:
