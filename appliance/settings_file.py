@@ -16,11 +16,12 @@ from typing import Any, cast
 
 import msgspec
 
-from appliance import audit, categories, settings
+from appliance import audit, categories, settings, settings_told
 from appliance.database import Connection, Database
 from appliance.errors import Conflict, InvalidRequest, Misconfigured
 from appliance.inference import manifest
-from appliance.settings import Problem, Settings
+from appliance.settings import Settings
+from appliance.settings_told import Problem
 
 BEGINNING = """\
 # Settings of this box. Only what differs from the defaults need stand here: config/customhouse.toml shows every setting
@@ -115,7 +116,7 @@ def begin(environ: Mapping[str, str] | None = None) -> Draft:
 def ask(draft: Draft, environ: Mapping[str, str] | None = None) -> None:
     """Have a person edit the copy, on this terminal, until the editor ends. Raises InvalidRequest when it does not
     start or fails; the copy stays."""
-    command = settings.editor(environ)
+    command = settings_told.editor(environ)
     try:
         ended = subprocess.run([*command, str(draft.copy)], check=False).returncode
     except OSError as error:
@@ -130,7 +131,7 @@ def ask(draft: Draft, environ: Mapping[str, str] | None = None) -> None:
 def problems(draft: Draft, environ: Mapping[str, str] | None = None) -> list[Problem]:
     """What is wrong with the copy as it is now."""
     try:
-        return settings.problems(draft.copy.read_text(), draft.target, environ)
+        return settings_told.problems(draft.copy.read_text(), draft.target, environ)
     except (OSError, UnicodeDecodeError) as error:
         return [Problem("", f"the copy cannot be read: {error}")]
 
@@ -140,7 +141,7 @@ def changes(draft: Draft) -> list[Change]:
     before = _keys(draft.target.read_text()) if draft.target.exists() else {}
     after = _keys(draft.copy.read_text())
     return [
-        Change(key, settings.shown(before.get(key)), settings.shown(after.get(key)), _used_by(key))
+        Change(key, settings_told.shown(before.get(key)), settings_told.shown(after.get(key)), _used_by(key))
         for key in sorted({*before, *after})
         if before.get(key) != after.get(key)
     ]
@@ -184,7 +185,7 @@ def _problems(path: Path | None, environ: Mapping[str, str] | None) -> list[Prob
         text = path.read_text() if path is not None and path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         return [Problem("", f"cannot be read ({error.strerror if isinstance(error, OSError) else 'not text'})")]
-    found = settings.problems(text, path or Path(), environ)
+    found = settings_told.problems(text, path or Path(), environ)
     if not found:
         try:
             check_models(settings.load(environ=environ))
@@ -211,7 +212,7 @@ def _keys(text: str) -> dict[str, Any]:
 
 def _used_by(key: str) -> tuple[str, ...]:
     section = key.partition(".")[0] if "." in key else ""
-    return settings.USED_BY.get(section, settings.USED_BY[""])
+    return settings_told.USED_BY.get(section, settings_told.USED_BY[""])
 
 
 def _replace(target: Path, text: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from appliance import settings, settings_file
+from appliance import settings, settings_file, settings_told
 from appliance.__main__ import root
 from appliance.errors import Conflict, InvalidRequest, Misconfigured, Unavailable
 from appliance.house import House
@@ -50,8 +50,8 @@ def run(*arguments: str, **how: Any) -> Result:
     return CliRunner().invoke(root, ["config", *arguments], **how)
 
 
-def by_name(held: Settings, **how: Any) -> dict[str, settings.Setting]:
-    return {one.name: one for one in settings.origins(held, **how)}
+def by_name(held: Settings, **how: Any) -> dict[str, settings_told.Setting]:
+    return {one.name: one for one in settings_told.origins(held, **how)}
 
 
 # --- origins ---------------------------------------------------------------------------------------------------------
@@ -74,9 +74,9 @@ def test_each_setting_says_where_it_comes_from(home: Path, monkeypatch: pytest.M
 
 
 def test_every_setting_has_its_documentation_and_says_who_reads_it(home: Path) -> None:
-    found = settings.origins(settings.load())
+    found = settings_told.origins(settings.load())
     assert [one.name for one in found if not one.documentation] == []
-    assert {name.partition(".")[0] for name in (one.name for one in found) if "." in name} <= set(settings.USED_BY)
+    assert {name.partition(".")[0] for name in (one.name for one in found) if "." in name} <= set(settings_told.USED_BY)
     assert by_name(settings.load())["server.port"].used_by == ("api",)
 
 
@@ -153,7 +153,7 @@ def test_a_file_that_is_named_and_not_there_is_a_problem(home: Path, monkeypatch
 
 
 def test_the_file_that_shows_all_settings_has_no_problem(home: Path) -> None:
-    assert settings.problems((ROOT / "config/customhouse.toml").read_text(), Path("x"), {}) == []
+    assert settings_told.problems((ROOT / "config/customhouse.toml").read_text(), Path("x"), {}) == []
 
 
 # --- editing ---------------------------------------------------------------------------------------------------------

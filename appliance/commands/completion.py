@@ -4,7 +4,7 @@ import click
 import msgspec
 from click.shell_completion import CompletionItem, get_completion_class
 
-from appliance import categories, database, settings
+from appliance import categories, database, settings, settings_told
 from appliance.accounts import keys, organisations, plans
 from appliance.database import Connection
 from appliance.errors import CustomhouseError
@@ -49,7 +49,7 @@ def known(kind: str) -> list[tuple[str, str]]:
         if kind == "category":
             return [(slug, "") for slug in categories.load(held.categories_file)]
         if kind == "setting":
-            return [(one.name, one.documentation) for one in settings.origins(held)]
+            return [(one.name, one.documentation) for one in settings_told.origins(held)]
         return _stored(held, kind)
     except (CustomhouseError, database.Error, OSError):
         return []  # a completion never complains

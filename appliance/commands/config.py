@@ -6,7 +6,7 @@ from typing import Any
 import click
 import msgspec
 
-from appliance import audit, settings, settings_file
+from appliance import audit, settings, settings_file, settings_told
 from appliance.errors import Forbidden, Misconfigured, NotFound
 from appliance.house import House
 from appliance.settings_file import Draft
@@ -39,7 +39,7 @@ def check(as_json: bool) -> None:
     loaded = settings.load()
     answered, known = settings_file.check_models(loaded)
     if as_json:
-        _print({"ok": True, **msgspec.to_builtins(report), "settings": settings.as_shown(loaded)})
+        _print({"ok": True, **msgspec.to_builtins(report), "settings": settings_told.as_shown(loaded)})
     else:
         click.echo(f"settings, {answered} categories and {known} manifests are in order; state in {loaded.home}")
 
@@ -57,9 +57,9 @@ def show(name: str | None, origin: bool, changed: bool, as_json: bool) -> None:
         _show_one(held, name, as_json)
         return
     if not (origin or changed):
-        click.echo(msgspec.json.format(msgspec.json.encode(settings.as_shown(held)), indent=2))
+        click.echo(msgspec.json.format(msgspec.json.encode(settings_told.as_shown(held)), indent=2))
         return
-    found = [one for one in settings.origins(held) if one.is_changed or not changed]
+    found = [one for one in settings_told.origins(held) if one.is_changed or not changed]
     if as_json:
         _print([{**msgspec.to_builtins(one), "is_changed": one.is_changed} for one in found])
         return
@@ -110,7 +110,7 @@ def written(value: Any) -> str:
 
 
 def _show_one(held: settings.Settings, name: str, as_json: bool) -> None:
-    one = next((one for one in settings.origins(held) if one.name == name), None)
+    one = next((one for one in settings_told.origins(held) if one.name == name), None)
     if one is None:
         raise NotFound(f"There is no setting {name!r}; see: customhouse config show")
     if as_json:

@@ -133,7 +133,7 @@ def _versions(context: Context) -> object:
 
 def _settings(context: Context) -> object:
     """Each with its origin. Numbers and switches as they are; a text only when it is one of our own words."""
-    from appliance import settings
+    from appliance import settings_told
 
     return [
         {
@@ -142,7 +142,7 @@ def _settings(context: Context) -> object:
             "is_changed": one.is_changed,
             "value": _setting(one.value),
         }
-        for one in settings.origins(context.known(), environ=context.environ)
+        for one in settings_told.origins(context.known(), environ=context.environ)
     ]
 
 

@@ -1,9 +1,8 @@
 """The settings: what holds, where it comes from, whether the file on disk is usable, and the file edited."""
 
-from appliance import settings as known
-from appliance import settings_file
-from appliance.settings import Problem, Setting
+from appliance import settings_file, settings_told
 from appliance.settings_file import Change, Draft, Report
+from appliance.settings_told import Problem, Setting
 from tui.backend.desk import Desk
 
 __all__ = ["Change", "Draft", "Problem", "Report", "Setting"]
@@ -11,7 +10,7 @@ __all__ = ["Change", "Draft", "Problem", "Report", "Setting"]
 
 def every(desk: Desk) -> list[Setting]:
     """All settings as this process holds them, in the order of the file that shows them."""
-    return known.origins(desk.settings)
+    return settings_told.origins(desk.settings)
 
 
 def check() -> Report:
