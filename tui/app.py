@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual import work
+from textual.actions import SkipAction
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
 from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
+from textual.widgets import Input, TextArea
 
 from tui import help, keymap, places, preferences, themes
 from tui.backend.desk import Desk
@@ -39,7 +41,7 @@ class CustomhouseApp(App[None]):
     CSS_PATH = "styles.tcss"
     COMMANDS = App.COMMANDS | {Actions}
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("g", "go", "Go to", id="app.go", tooltip="Go to a screen: g, then its letter"),
+        Binding("g", "go", "Go to", id="app.go", priority=True, tooltip="Go to a screen: g, then its letter"),
         Binding("colon", "command_palette", "Commands", key_display=":", id="app.palette", tooltip="Find a command"),
         Binding(
             "ctrl+p",
@@ -110,12 +112,13 @@ class CustomhouseApp(App[None]):
     def action_place(self, name: str) -> None:
         self.go(name)
 
-    @work
-    async def action_go(self) -> None:
-        here = self.screen.NAME if isinstance(self.screen, Place) else ""
-        name = await self.push_screen_wait(GoTo(here))
-        if name is not None and name != here:
-            self.go(name)
+    def action_go(self) -> None:
+        """`g` goes before the widgets' keys, so that the letter after it, sent in the same breath, finds the places
+        open; but where letters are typed it is one."""
+        if not isinstance(self.screen, Place) or isinstance(self.focused, (Input, TextArea)):
+            raise SkipAction
+        here = self.screen.NAME
+        self.push_screen(GoTo(here), lambda name: self.go(name) if name and name != here else None)
 
     @work
     async def action_jump(self) -> None:

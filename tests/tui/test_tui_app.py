@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
@@ -91,6 +92,19 @@ def test_escape_leaves_the_list_of_places_where_one_was(desk: Desk) -> None:
 
 
 @pytest.mark.usefixtures("plain")
+def test_g_and_a_letter_sent_in_one_breath_arrive_in_their_order(desk: Desk) -> None:
+    """2026-11-21: the letter reached the screen below, where it was a key of its own."""
+
+    async def doing(pilot: Pilot[None]) -> None:
+        for letter in "gw":
+            pilot.app.post_message(Key(letter, letter))
+        await settle(pilot)
+        assert isinstance(pilot.app.screen, Place)
+        assert pilot.app.screen.NAME == "webhooks"
+
+    drive(desk, "organisations", doing)
+
+
 def test_a_click_on_the_rail_goes_there(desk: Desk) -> None:
     async def doing(pilot: Pilot[None]) -> None:
         await pilot.click("#rail", offset=(3, 7))
