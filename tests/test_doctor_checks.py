@@ -674,3 +674,23 @@ def test_the_processors_kind_is_one_that_there_are_wheels_for(stage: Stage, monk
     assert stage.look("host.architecture").state is OK
     monkeypatch.setattr("platform.machine", lambda: "s390x")
     assert stage.look("host.architecture").state is WARNING
+
+
+def test_a_process_that_opens_and_closes_files_is_looked_into_all_the_same(stage: Stage) -> None:
+    """A file listed may be closed before it is read: that is no other user's process."""
+    over = threading.Event()
+
+    def churn() -> None:
+        while not over.is_set():
+            for one in [os.dup(2) for _ in range(40)]:
+                os.close(one)
+
+    busy = threading.Thread(target=churn)
+    busy.start()
+    try:
+        context = replace(stage.context, root=Path("/"))
+        seen = {egress.without_network(context, os.getpid()).state for _ in range(60)}
+    finally:
+        over.set()
+        busy.join()
+    assert State.SKIPPED not in seen

@@ -21,7 +21,7 @@ from appliance.inference.client import Models
 from appliance.inference.wire import ModelState, ModelStatus, Status
 from appliance.settings import Settings
 from tests import tinyonnx
-from tests.tui.conftest import NOON, SMALL, WIDE, Shoot, drive, settle
+from tests.tui.conftest import NOON, SMALL, WIDE, Shoot, drive, settle, until
 from tui.backend import models
 from tui.backend.desk import Access, Desk
 from tui.backend.works import Works
@@ -493,12 +493,15 @@ def test_work_goes_on_while_another_screen_is_seen_and_is_found_again(full: Desk
 
     async def look(pilot: Pilot[None]) -> None:
         models.works(full).start("fetch", "nsfwjs", held)
-        await press(pilot, "g", "k", "g", "m")
+        await press(pilot, "g", "k")
+        await until(pilot, lambda: not pilot.app.screen.query(Working))
+        await press(pilot, "g", "m")
+        await until(pilot, lambda: bool(pilot.app.screen.query(Working)))
         line = pilot.app.screen.query_one(Working)
-        assert "under way" in str(line.render())
+        await until(pilot, lambda: "under way" in str(line.render()))
         go_on.set()
         await done(pilot, full)
-        assert "✓ fetch nsfwjs: fetched and verified" in str(line.render())
+        await until(pilot, lambda: "✓ fetch nsfwjs: fetched and verified" in str(line.render()))
 
     drive(full, "models", look)
 

@@ -60,10 +60,9 @@ def _models(context: Context) -> Outcome:
 def without_network(context: Context, pid: int) -> Outcome:
     folder = context.root / "proc" / str(pid)
     try:
-        links = [os.readlink(one) for one in (folder / "fd").iterdir()]
+        held = {link[8:-1] for one in os.listdir(folder / "fd") if (link := _link(folder / "fd" / one))}
     except OSError as error:
         raise Skip("Another user's process cannot be looked into; run this as root or as that user") from error
-    held = {link[8:-1] for link in links if link.startswith("socket:[")}
     used = sum(
         line.split()[9] in held
         for kind in ("tcp", "tcp6", "udp", "udp6", "raw", "raw6")
@@ -78,6 +77,15 @@ def without_network(context: Context, pid: int) -> Outcome:
             sockets=used,
         )
     return ok("The model process has no socket of the network", sockets=0)
+
+
+def _link(path: Path) -> str:
+    """`socket:[INODE]`, or "" for what is none, and for a file that was closed since the folder was read."""
+    try:
+        link = os.readlink(path)
+    except FileNotFoundError:
+        return ""
+    return link if link.startswith("socket:[") else ""
 
 
 def _lines(path: Path) -> list[str]:
