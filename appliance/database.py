@@ -11,12 +11,13 @@ import fcntl
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
+from appliance import installed
 from appliance.errors import Forbidden, Misconfigured, Unavailable
 from appliance.schema import migrations
 
@@ -111,15 +112,40 @@ def _applied(conn: sqlite3.Connection) -> set[str]:
     return {row["name"] for row in conn.execute("SELECT name FROM _sqlite_migrations")}
 
 
-def migrate(path: Path) -> None:
-    """Bring the file to the newest schema; made if it is not there. Safe when several processes start at once."""
+def applied(path: Path) -> list[str]:
+    """The migrations that the file has had, those of ours in order, then unknown ones. Nothing is made or changed."""
+    conn = look(path)
+    try:
+        found = _applied(conn)
+    finally:
+        conn.close()
+    return [*(name for name in migrations.names if name in found), *sorted(found - set(migrations.names))]
+
+
+def migrate(path: Path, *, is_ours: bool | None = None) -> None:
+    """Bring the file to the newest schema; made if it is not there. Safe when several processes start at once.
+
+    Raises Misconfigured when it is of a newer version, and when it is of an older one and this version is installed but
+    not the current one (`is_ours`, which is found out otherwise): a command of a version that lies ready, or a process
+    that was started before a rollback, must not change the tables under the version that runs.
+    """
     is_new = not path.exists()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-    with open(path.with_suffix(".migrate"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(path):
         conn = connect(path)
         try:
-            if not set(migrations.names) <= _applied(conn):
+            had, known = _applied(conn), set(migrations.names)
+            if had - known:
+                raise Misconfigured(
+                    f"{path}: its tables are of a newer version; use the customhouse that they were made by"
+                )
+            if not known <= had:
+                here = installed.place()
+                if here is not None and not (installed.is_current(here) if is_ours is None else is_ours):
+                    raise Misconfigured(
+                        f"{path}: its tables are of another version, and this one ({here.version}) is not the current "
+                        f"one; to change to it: customhouse release activate {here.version}"
+                    )
                 import sqlite_utils  # 130 ms, for nothing when there is nothing to do
 
                 migrations.apply(sqlite_utils.Database(conn))
@@ -127,6 +153,27 @@ def migrate(path: Path) -> None:
             conn.close()
     if is_new:  # later it is the operator's: their group may write it (admin.group)
         path.chmod(0o640)
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Generator[None]:
+    """Nobody else changes the tables meanwhile, and no process of ours gets past its start."""
+    with open(path.with_suffix(".migrate"), "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def undo(path: Path, back_to: str) -> list[str]:
+    """Take back the migrations after `back_to`, the newest first; those that were. Whoever calls holds `alone`, and has
+    stopped the processes. Raises Misconfigured, before anything has changed, when one of them cannot be taken back."""
+    conn = connect(path)
+    try:
+        names = migrations.to_undo(_applied(conn), back_to)
+        for name in names:
+            migrations.undo(conn, name)
+    finally:
+        conn.close()
+    return names
 
 
 def empty_log(path: Path, for_s: float) -> bool:

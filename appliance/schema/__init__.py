@@ -1,16 +1,24 @@
 """The tables, as numbered migrations applied by sqlite-utils: SQL in files beside this one, one a version.
 
 sqlite-utils is imported when there is something to apply: it takes 130 ms, and mostly there is nothing.
+
+What was released is never edited. From m021 on a migration names the file that takes it back, `@migrations(undo=…)`:
+`customhouse rollback` hands the database to the version before with all its rows, also those of meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from appliance.errors import Misconfigured
 
 if TYPE_CHECKING:
     import sqlite_utils
+
+FIRST_RELEASED = "m020_thresholds"
+"""The last migration of the first release: nothing goes back behind it."""
 
 _Step = Callable[["sqlite_utils.Database"], None]
 
@@ -20,10 +28,15 @@ class _Migrations:
 
     def __init__(self) -> None:
         self._steps: list[_Step] = []
+        self._undo: dict[str, str] = {}
 
-    def __call__(self) -> Callable[[_Step], _Step]:
+    def __call__(self, *, undo: str = "") -> Callable[[_Step], _Step]:
+        """`undo` is the file that takes it back."""
+
         def add(step: _Step) -> _Step:
             self._steps.append(step)
+            if undo:
+                self._undo[step.__name__] = undo
             return step
 
         return add
@@ -31,6 +44,43 @@ class _Migrations:
     @property
     def names(self) -> list[str]:
         return [step.__name__ for step in self._steps]
+
+    @property
+    def undone_by(self) -> dict[str, str]:
+        """Migration → the file that takes it back."""
+        return dict(self._undo)
+
+    def to_undo(self, applied: Collection[str], back_to: str) -> list[str]:
+        """Those of `applied` after `back_to`, the newest first. Raises Misconfigured when one of them cannot be taken
+        back, or is not ours."""
+        names = self.names
+        if back_to not in names:
+            raise Misconfigured(f"{back_to} is no migration of this version; the newest is {names[-1]}")
+        if unknown := sorted(set(applied) - set(names)):
+            raise Misconfigured(
+                f"its tables are of a newer version ({unknown[-1]}); roll back with the customhouse they were made by"
+            )
+        found = [name for name in reversed(names[names.index(back_to) + 1 :]) if name in applied]
+        for name in found:
+            if name not in self._undo:
+                raise Misconfigured(f"{name} cannot be taken back")
+        return found
+
+    def undo(self, conn: Any, name: str) -> None:
+        """Take back one, with the record that it was there, in one transaction. Raises Misconfigured when rows would
+        be left that name others which are gone; nothing has changed then."""
+        conn.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in statements(FOLDER / self._undo[name]):
+                conn.execute(statement)
+            if conn.execute("PRAGMA foreign_key_check").fetchone():
+                raise Misconfigured(f"{name}: what it takes back is still named by other rows")
+            conn.execute("DELETE FROM _sqlite_migrations WHERE name = ?", (name,))
+            conn.execute("COMMIT")
+        except BaseException:
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
+            raise
 
     def apply(self, db: sqlite_utils.Database, *, stop_before: str | None = None) -> None:
         """Those that are not in it yet, each in a transaction of its own."""
