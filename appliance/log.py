@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from appliance import clock
+from appliance import clock, tracing
 from appliance.errors import CustomhouseError, Misconfigured
 from appliance.settings import Log
 
@@ -165,7 +165,7 @@ class Text(logging.Formatter):
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    """What was given as `extra`, secrets out."""
+    """What was given as `extra`, secrets out, and the request that its thread or task is at work for."""
     fields: dict[str, Any] = {}
     for name, value in vars(record).items():
         if name in _STANDARD or value is None:
@@ -176,6 +176,8 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
             fields[name] = value
         else:
             fields[name] = redact(str(value))
+    if (request := tracing.request_id()) and "request_id" not in fields:
+        fields["request_id"] = request
     return fields
 
 

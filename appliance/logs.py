@@ -59,6 +59,8 @@ class Wanted(msgspec.Struct, frozen=True):
     """And graver ones."""
     text: str = ""
     """In the line, whichever case."""
+    request: str = ""
+    """Lines of this request id only."""
 
 
 class _Head(msgspec.Struct):
@@ -167,6 +169,8 @@ class Book:
                 continue
             if needle and needle not in self._raw(number).lower():
                 continue
+            if wanted.request and not self._is_of(number, wanted.request):
+                continue
             yield number
 
     def close(self) -> None:
@@ -179,6 +183,12 @@ class Book:
 
     def _raw(self, number: int) -> bytes:
         return self._sources[self._source[number]].line(self._offset[number], self._length[number])
+
+    def _is_of(self, number: int, request: str) -> bool:
+        if request.encode() not in self._raw(number):
+            return False
+        fields = self.entry(number).fields
+        return fields.get("request_id") == request or request in str(fields.get("requests", "")).split(",")
 
     def _has_files(self) -> bool:
         return self._folder.is_dir() and any(self._folder.glob("*.log"))

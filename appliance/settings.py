@@ -221,6 +221,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jobs: Jobs = Jobs()
     retention: Retention = Retention()
     admin: Admin = Admin()
+class Tracing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    otlp_endpoint: str = ""
+    """Where spans of requests go: an OpenTelemetry collector over HTTP, e.g. http://127.0.0.1:4318; empty = where
+    OTEL_EXPORTER_OTLP_ENDPOINT says, else nowhere."""
+
+
     log: Log = Log()
 
     @property
@@ -244,6 +250,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def media_dir(self) -> Path:
         """Uploads and downloads of jobs in work; emptied as jobs close."""
+    tracing: Tracing = Tracing()
         return self.home / "media"
 
     @property
@@ -355,6 +362,7 @@ def as_path(kind: type, value: object) -> object:
 def ignored(environ: Mapping[str, str] | None = None) -> list[str]:
     """The variables that begin as one of a section does, and name no setting: a slip of the pen, as a rule."""
     environ = os.environ if environ is None else environ
+    _follow_standard(raw, environ)
     sections = {f.name: f.default for f in msgspec.structs.fields(Settings) if isinstance(f.default, msgspec.Struct)}
     return sorted(
         name
@@ -363,6 +371,13 @@ def ignored(environ: Mapping[str, str] | None = None) -> list[str]:
         if name.startswith(start := f"CUSTOMHOUSE_{section.upper()}_")
         and name.removeprefix(start).lower() not in type(default).__struct_fields__
     )
+def _follow_standard(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """The variable that every OpenTelemetry program knows, where we are told nothing of our own."""
+    section: object = raw.setdefault("tracing", {})
+    if isinstance(section, dict) and not cast("dict[str, Any]", section).get("otlp_endpoint"):
+        section["otlp_endpoint"] = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+
+
 
 
 def _override(raw: dict[str, Any], name: str, value: str) -> None:

@@ -60,6 +60,7 @@ USED_BY = {
     "jobs": ("api", "worker"),
     "retention": ("api", "worker"),
     "log": ("api", "worker", "model process"),
+    "tracing": ("api", "worker"),
     "admin": (),
 }
 """Section → who reads it, once, at start; nobody = each command and the terminal UI, as they start."""

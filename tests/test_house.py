@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(path for path in (ROOT / "appliance").rglob("*.py"))
 LONGEST = 600  # lines; a file longer than this holds two nouns
-OPTIONAL = {"sklearn": "train", "scipy": "train", "av": "test"}
+OPTIONAL = {"sklearn": "train", "scipy": "train", "av": "test", "opentelemetry": "otel"}
 """Imported by one command only, and named with the extra that brings it."""
 
 

@@ -18,7 +18,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin, YamlRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
 
-from appliance import __version__, access, settings, structs
+from appliance import __version__, access, settings, structs, tracing
 from appliance import log as logs
 from appliance.api import (
     account,
@@ -145,6 +145,10 @@ def from_environment() -> Litestar:
     logs.configure(loaded.log, file=loaded.log_file("api"))
     app = create_app(House(loaded, access.SERVICE), beside=[operators.served(loaded)])
     app.on_startup.append(_end_streams_when_told)
+    app.on_shutdown.append(tracing.start("api", loaded.tracing.otlp_endpoint))
+    if life is not None:
+        app.asgi_handler = life.around(app.asgi_handler)
+        app.on_startup.append(life.begin)
     app.on_startup.append(_spare_what_stays)
     # beside the start: it takes a second, and the first text should not wait for it
     threading.Thread(target=language.warm, name="warm", daemon=True).start()

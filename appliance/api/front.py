@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from appliance import clock
+from appliance import clock, tracing
 from appliance.accounts.limits import Count
 from appliance.api import metrics
 from appliance.api.pace import Incoming, Outgoing
@@ -48,6 +48,7 @@ class Front:
         status = 0
         began = time.perf_counter()
         outgoing = Outgoing(send, self._timeouts.unread_timeout_s)
+        parent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), "")
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -56,14 +57,18 @@ class Front:
                 message["headers"] = [*message["headers"], header, *_standing(scope)]
             await outgoing(message)
 
-        try:
-            await self._app(scope, Incoming(receive, self._timeouts.body_timeout_s, outgoing), send_with_id)
-        except Exception:
-            if not outgoing.is_given_up:
-                raise
-            log.info("answer given up", extra={"request_id": the_id, "why": "nobody reads it"})
-        finally:
-            _account_for(scope, status, (time.perf_counter() - began) * 1000)
+        with tracing.request(the_id), tracing.door("request", parent, method=scope["method"]) as span:
+            try:
+                await self._app(scope, Incoming(receive, self._timeouts.body_timeout_s, outgoing), send_with_id)
+            except Exception:
+                if not outgoing.is_given_up:
+                    raise
+                log.info("answer given up", extra={"request_id": the_id, "why": "nobody reads it"})
+            finally:
+                _account_for(scope, status, (time.perf_counter() - began) * 1000)
+                if tracing.is_on():
+                    span.set_attribute("http.route", _route(scope))
+                    span.set_attribute("http.response.status_code", status)
 
 
 def _standing(scope: HTTPScope) -> list[tuple[bytes, bytes]]:
@@ -85,9 +90,14 @@ def _id_for(scope: HTTPScope) -> str:
     return f"req_{_PROCESS}{next(_COUNT):012x}"
 
 
+def _route(scope: HTTPScope) -> str:
+    """The template, which holds no id; unknown paths have one name together."""
+    return cast("dict[str, Any]", scope).get("path_template") or "(none)"
+
+
 def _account_for(given: HTTPScope, status: int, ms: float) -> None:
     scope = cast("dict[str, Any]", given)
-    route = scope.get("path_template") or "(none)"
+    route = _route(given)
     metrics.answered(scope["method"], route, status, ms)
     caller = scope.get("user")
     log.log(

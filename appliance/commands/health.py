@@ -84,15 +84,16 @@ def devices(watch: bool, as_json: bool) -> None:
 @click.option("--process", default="", help="Of this one only: api, worker, models, up.")
 @click.option("--level", type=click.Choice(LEVELS), default="info", show_default=True, help="These and graver ones.")
 @click.option("--text", default="", help="Lines with this in them, whichever case.")
+@click.option("--request", default="", help="Of this x-request-id only: its way through all processes.")
 @click.option("--lines", type=click.IntRange(0), default=100, show_default=True, help="How many of the newest first.")
 @_JSON
-def logs(follow: bool, process: str, level: str, text: str, lines: int, as_json: bool) -> None:
+def logs(follow: bool, process: str, level: str, text: str, request: str, lines: int, as_json: bool) -> None:
     """What the processes wrote, together and in order: from <home>/log, else from journald."""
     book = Book(settings.load())
     book.refresh()
     if not len(book) and not follow:
         click.echo(book.where, err=True)
-    view = View(book, Wanted(process, level, text))
+    view = View(book, Wanted(process, level, text, request))
     view.extend()
     seen = max(0, len(view) - lines)
     try:

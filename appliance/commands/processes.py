@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from appliance import __version__, log, settings
+from appliance import __version__, log, settings, tracing
 
 
 @click.command()
@@ -35,7 +35,10 @@ def work() -> None:
 
     loaded = settings.load()
     log.configure(loaded.log, file=loaded.log_file("worker"))
-    sys.exit(process.main(loaded))
+    end = tracing.start("worker", loaded.tracing.otlp_endpoint)
+    status = process.main(loaded)
+    end()
+    sys.exit(status)
 
 
 @click.command()

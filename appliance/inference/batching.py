@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from appliance import tracing
 from appliance.errors import CustomhouseError
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class _Call(Generic[ItemT, ResultT]):
         self.future: Future[list[ResultT | Exception]] = Future()
         self.results: list[ResultT | Exception | None] = [None] * len(items)
         self.missing = len(items)
+        self.request = tracing.request_id()
 
 
 _Waiting = tuple[_Call[ItemT, ResultT], int]
@@ -173,7 +175,8 @@ class Lane(Generic[ItemT, ResultT]):
     def _answer(self, batch: list[_Waiting[ItemT, ResultT]]) -> None:
         ask = self._asking
         assert ask is not None, "gathered for this one"
-        results = self._results(ask, [call.items[place] for call, place in batch])
+        requests = [call.request for call, _ in batch]
+        results = self._results(ask, [call.items[place] for call, place in batch], requests)
         now = time.monotonic()
         with self._changed:
             self._answered += len(batch)
@@ -182,7 +185,7 @@ class Lane(Generic[ItemT, ResultT]):
             self._finish(call, place, result)
 
     def _results(
-        self, ask: Callable[[Sequence[ItemT]], Sequence[ResultT]], items: Sequence[ItemT]
+        self, ask: Callable[[Sequence[ItemT]], Sequence[ResultT]], items: Sequence[ItemT], requests: Sequence[str]
     ) -> Sequence[ResultT | Exception]:
         """One result an item. When the batch fails it is asked item by item, so that a bad one fails alone."""
         with self._changed:
@@ -192,10 +195,11 @@ class Lane(Generic[ItemT, ResultT]):
             if len(results) != len(items):
                 raise RuntimeError(f"{len(results)} answers to {len(items)} items")
         except Exception as error:
-            self._note(error, len(items))
+            self._note(error, len(items), requests)
             if len(items) == 1:
                 return [error]
-            return [result for item in items for result in self._results(ask, [item])]
+            alone = zip(items, requests, strict=True)
+            return [result for item, request in alone for result in self._results(ask, [item], [request])]
         return results
 
     def _finish(self, call: _Call[ItemT, ResultT], place: int, result: ResultT | Exception) -> None:
@@ -205,11 +209,12 @@ class Lane(Generic[ItemT, ResultT]):
         if call.missing == 0 and call.future.set_running_or_notify_cancel():
             call.future.set_result([each for each in call.results if each is not None])
 
-    def _note(self, error: Exception, size: int) -> None:
+    def _note(self, error: Exception, size: int, requests: Sequence[str]) -> None:
         said = error.message if isinstance(error, CustomhouseError) else type(error).__name__
         with self._changed:
             self._last_error = f"{said} (batch of {size})"
-        log.warning("batch failed", extra={"model": self.name, "items": size}, exc_info=error)
+        named = ",".join(dict.fromkeys(filter(None, requests))) or None
+        log.warning("batch failed", extra={"model": self.name, "items": size, "requests": named}, exc_info=error)
 
 
 def _percentile(ordered: list[float], share: float) -> float:

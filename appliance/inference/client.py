@@ -10,12 +10,15 @@ from typing import TypeVar
 
 import msgspec
 
+from appliance import tracing
 from appliance.errors import Failure, InferenceDown, InferenceTimeout, ModelUnavailable
 from appliance.inference.wire import Answer, LookRequest, ModelStatus, ReadRequest, Reply, Status
 
 MSGPACK = "application/vnd.msgpack"
 DEADLINE_HEADER = "x-deadline-ms"
 """How long the caller still waits; what has not begun by then is dropped."""
+TOOK_HEADER = "x-took-ms"
+"""What it took the model process, in its answer."""
 
 _STATUS_S = 5.0
 _LOADING_S = 600.0  # a large model takes minutes from a slow disk
@@ -70,8 +73,16 @@ class Models:
         return self._call("POST", f"/models/{name}/{verb}", None, ModelStatus, _LOADING_S)
 
     def _call(self, method: str, path: str, body: object, answer: type[BodyT], deadline_s: float) -> BodyT:
+        if body is None or not tracing.is_on():
+            return self._asked(method, path, body, answer, deadline_s)
+        with tracing.span(f"ask models {path}"):
+            return self._asked(method, path, body, answer, deadline_s)
+
+    def _asked(self, method: str, path: str, body: object, answer: type[BodyT], deadline_s: float) -> BodyT:
         data = b"" if body is None else msgspec.msgpack.encode(body)
         headers = {"content-type": MSGPACK, DEADLINE_HEADER: str(int(deadline_s * 1000))}
+        if request := tracing.request_id():
+            headers[tracing.REQUEST_HEADER] = request
         connection = self._connection()
         give_up = time.monotonic() + deadline_s
         try:
@@ -93,6 +104,8 @@ class Models:
             connection.close()
         else:
             self._idle.append(connection)
+        if tracing.is_on() and (took := response.headers.get(TOOK_HEADER)):
+            tracing.elsewhere("models", f"answer {path}", float(took), status=response.status)
         if response.status >= 400:
             raise _refusal(response.status, received)
         return msgspec.msgpack.decode(received, type=answer)

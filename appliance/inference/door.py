@@ -2,10 +2,12 @@
 and awaits them, so that nothing slow runs in the event loop."""
 
 import asyncio
+import contextlib
 import logging
 import os
+import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,9 +16,10 @@ from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
+from appliance import tracing
 from appliance.errors import Misconfigured
 from appliance.inference.batching import Busy
-from appliance.inference.client import DEADLINE_HEADER, MSGPACK
+from appliance.inference.client import DEADLINE_HEADER, MSGPACK, TOOK_HEADER
 from appliance.inference.manifest import Task
 from appliance.inference.registry import Pending, Registry, Unknown, problem
 from appliance.inference.runtime import ImageItem, TextItem
@@ -26,6 +29,7 @@ from appliance.settings import Settings
 log = logging.getLogger(__name__)
 
 BodyT = TypeVar("BodyT")
+_VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _Request = Request[Any, Any, State]
 
 _SEES = (Task.IMAGE_CLASSIFICATION, Task.FACE_AGE)
@@ -57,6 +61,10 @@ def create_app(registry: Registry, settings: Settings) -> Litestar:
     @post("/look", status_code=200)
     async def look(request: _Request) -> Response[bytes]:
         body = await _body(request, LookRequest)
+        with _told(request, body.models, body.judge, len(body.images)) as took:
+            return took(await look_at(request, body))
+
+    async def look_at(request: _Request, body: LookRequest) -> Response[bytes]:
         asked = [_Asked(model, _SEES, body.images) for model in dict.fromkeys(body.models)]
         if body.judge is not None and body.questions:
             questions = tuple(body.questions)
@@ -66,6 +74,10 @@ def create_app(registry: Registry, settings: Settings) -> Litestar:
     @post("/read", status_code=200)
     async def read(request: _Request) -> Response[bytes]:
         body = await _body(request, ReadRequest)
+        with _told(request, body.models, body.judge, len(body.texts)) as took:
+            return took(await read_all(request, body))
+
+    async def read_all(request: _Request, body: ReadRequest) -> Response[bytes]:
         asked = [_Asked(model, _READS, body.texts) for model in dict.fromkeys(body.models)]
         if body.judge is not None:
             policies = {} if body.prompt is None else {"prohibited": (body.prompt, body.reason_above)}
@@ -106,6 +118,33 @@ def create_app(registry: Registry, settings: Settings) -> Litestar:
         # A video's frames come in one body. Only our own group reaches the socket, and media.max_frames bounds them.
         request_max_body_size=None,
     )
+
+
+@contextlib.contextmanager
+def _told(
+    request: _Request, models: Sequence[str], judge: str | None, items: int
+) -> Generator[Callable[[Response[bytes]], Response[bytes]]]:
+    """At work for the request that is named; as it ends there is a line of what was asked, without content."""
+    began = time.perf_counter()
+    status = "failed"
+
+    def took(answer: Response[bytes]) -> Response[bytes]:
+        nonlocal status
+        status = "answered"
+        answer.headers[TOOK_HEADER] = f"{(time.perf_counter() - began) * 1000:.1f}"
+        return answer
+
+    name = request.headers.get(tracing.REQUEST_HEADER, "")
+    with tracing.request(name if _VALID_ID.fullmatch(name) else ""):
+        try:
+            yield took
+        except Busy:
+            status = "busy"
+            raise
+        finally:
+            ms = (time.perf_counter() - began) * 1000
+            named = ",".join([*models, *([judge] if judge else [])])
+            log.info("models asked", extra={"models": named, "items": items, "outcome": status, "ms": round(ms, 1)})
 
 
 async def _body(request: _Request, kind: type[BodyT]) -> BodyT:

@@ -5,6 +5,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 from appliance.errors import Failure, InferenceDown, InferenceTimeout
 from appliance.inference.client import Models
@@ -36,7 +37,8 @@ class Readers:
         self._models.close()
 
     async def _call(self, asked: ReadRequest, until: float) -> list[dict[str, Answer]]:
-        call = asyncio.get_running_loop().run_in_executor(self._threads, self._read, asked, until)
+        here = copy_context()  # whose request it is
+        call = asyncio.get_running_loop().run_in_executor(self._threads, lambda: here.run(self._read, asked, until))
         try:
             async with asyncio.timeout(max(0.0, until - time.monotonic())):
                 return await call  # the time that it waits for a thread counts too

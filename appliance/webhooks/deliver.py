@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from appliance import __version__, audit, clock
+from appliance import __version__, audit, clock, tracing
 from appliance.database import Connection, Database
 from appliance.errors import AddressRefused, Failure, NotFound
 from appliance.outbound import Outbound
@@ -37,7 +37,9 @@ def deliver(
     sign_it = settings.webhooks.sign
     claim = db.write(lambda conn: deliveries.claim(conn, delivery_id, now(), lease_ms, sign=sign_it))
     while claim is not None:
-        attempt, outcome = _send(outbound, settings, claim, now)
+        with tracing.request(claim.request_id), tracing.span("webhook", delivery=claim.id) as span:
+            attempt, outcome = _send(outbound, settings, claim, now)
+            span.set_attribute("http.response.status_code", attempt.http_status or 0)
 
         def take_next(conn: Connection, org_id: str = claim.org_id) -> Claim | None:
             return deliveries.claim_next(conn, org_id, now(), lease_ms, sign=sign_it) if now() < turn_ends else None
@@ -136,6 +138,7 @@ def _record(
         "http_status": attempt.http_status,
         "ms": round(attempt.ms),
         "error": attempt.error,
+        "request_id": claim.request_id,
     }
     if outcome.state is State.DELIVERED:
         log.info("webhook delivered", extra=fields)

@@ -86,6 +86,8 @@ class Claim(msgspec.Struct, frozen=True):
     lease_until: int
     secrets: list[str]
     """Those that sign it, the newest first; empty when deliveries are not signed."""
+    request_id: str | None = None
+    """Of the submission that it tells of."""
 
     def __repr__(self) -> str:
         """Without secrets and body, so that neither reaches a log."""
@@ -123,7 +125,16 @@ def claim(conn: Connection, delivery_id: str, now: int, lease_ms: int, *, sign: 
 
     A delivery to the registered endpoint goes where that is now, not where it was when the job closed.
     """
-    row = conn.execute("SELECT * FROM delivery WHERE id = :id", {"id": delivery_id}).fetchone()
+    row = conn.execute(
+        """
+        SELECT delivery.*, ifnull(job.request_id,
+            (SELECT request_id FROM job AS one WHERE one.batch_id = delivery.batch_id LIMIT 1)) AS request_id
+        FROM delivery
+        LEFT JOIN job ON job.id = delivery.job_id
+        WHERE delivery.id = :id
+        """,
+        {"id": delivery_id},
+    ).fetchone()
     if row is None or not _has_room(conn, row["org_id"], now):
         return None
     moved = conn.execute(
@@ -158,6 +169,7 @@ def claim(conn: Connection, delivery_id: str, now: int, lease_ms: int, *, sign: 
         attempts=attempts,
         lease_until=now + lease_ms,
         secrets=secret.signing(conn, row["org_id"], now) if sign else [],
+        request_id=row["request_id"],
     )
 
 

@@ -5,7 +5,7 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 
-from appliance import clock
+from appliance import clock, tracing
 from appliance.database import Connection
 from appliance.errors import Failure, InferenceDown, ModelUnavailable
 from appliance.jobs import advance, rows
@@ -59,8 +59,9 @@ class Runner:
         job = rows.job(self.hands.house.db.reader(), job_id)
         if job is None:
             return
-        while self._step(job):
-            pass
+        with tracing.request(job.request_id), tracing.span("work", kind=job.kind.value, job=job.id):
+            while self._step(job):
+                pass
 
     def beat(self) -> None:
         """Keep every lease of this process."""
