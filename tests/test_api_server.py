@@ -402,9 +402,9 @@ def test_systemd_is_told_ready_once_requests_are_answered_and_stopping(tmp_path:
         systemd.settimeout(PATIENCE_S)
         served = Served(tmp_path / "home", NOTIFY_SOCKET=str(tmp_path / "notify"))
         with contextlib.closing(served):
-            assert systemd.recv(64) == b"READY=1"
+            assert systemd.recv(200) == f"READY=1\nSTATUS=answers at 127.0.0.1:{served.port}".encode()
             served.stop()
-            assert systemd.recv(64) == b"STOPPING=1"
+            assert systemd.recv(200).startswith(b"STOPPING=1\n")
 
 
 def test_two_api_processes_count_together_and_see_a_revocation_at_once(own: Callable[..., Served]) -> None:

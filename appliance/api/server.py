@@ -1,28 +1,36 @@
-"""`customhouse serve`: the application on Granian. The port is ours alone, and systemd hears when it is answered."""
+"""`customhouse serve`: the application on Granian. The port is ours alone, or was handed to us, and whoever started us
+hears that we are ready, and that we live."""
 
-import contextlib
 import errno
-import http.client
 import logging
-import multiprocessing
 import os
 import resource
-import signal
+import select
 import socket
 import threading
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces, Loops, TaskImpl
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer
+from granian.server.mp import WorkerProcess
 
-from appliance import notify
+from appliance import handed, notify
+from appliance.api import life
 from appliance.errors import Misconfigured
 from appliance.house import make_folder
 from appliance.settings import Settings
+
+if TYPE_CHECKING:
+    from litestar import Litestar
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# Granian's servers are half annotated.
 
 log = logging.getLogger(__name__)
 
@@ -33,18 +41,24 @@ _BACKLOG = 4096  # connections that wait to be taken; the kernel allows no more 
 _OWN_FILES = 512  # descriptors beside the connections': databases, a thread each, sockets, uploads being written
 
 _FINISH_S = 15  # requests in hand may end; streams are cut
-_READY_S = 120.0
-_AFTER_FORK_S = 0.2
 _PORT_S = 3.0  # a server that was just killed may still be going
+_BEAT_S = 5.0
+_SHARE = 4  # beats in the time that systemd waits for one of ours: one may be late
 
 
 def main(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT, then finish what is in hand. Raises Misconfigured when it cannot listen."""
-    _check_port(settings.server.host, settings.server.port)
+    listener = _handed() or _bound(settings.server.host, settings.server.port)
     if settings.server.workers > 1:
         _count_together(settings.run_dir / "metrics")
+    ear, mouth = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(mouth, False)
+    awaited_s = notify.watchdog_s()
+    lived = life.Life(listener.fileno(), mouth, min(_BEAT_S, (awaited_s or _BEAT_S) / _SHARE))
     server = _Server(
-        "appliance.api.app:from_environment",
+        listener,
+        _Minder(ear, awaited_s, _told(listener)),
+        target="appliance.api.app:from_environment",
         factory=True,
         address=settings.server.host,
         port=settings.server.port,
@@ -62,29 +76,86 @@ def main(settings: Settings) -> int:
         log_level=LogLevels.warning,
         log_dictconfig=_TO_OURS,
         respawn_failed_workers=True,
-        workers_kill_timeout=_FINISH_S,
+        workers_kill_timeout=int(life.LONGEST_S) + _FINISH_S,
     )
-    # After the first fork: a process forked beside a busy thread may inherit a lock that nobody will release.
-    ready = threading.Timer(_AFTER_FORK_S, _say_ready, args=(settings,))
-    ready.daemon = True
-    ready.start()
     try:
-        server.serve()
+        server.serve(target_loader=partial(_application, lived), wrap_loader=False)
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else 1
     return 0
 
 
+def _application(lived: life.Life) -> "Litestar":
+    """In the process that answers. Imported there: this one has no use for it."""
+    from appliance.api import app
+
+    return app.from_environment(lived)
+
+
 class _Server(MPServer):
-    """Tells the workers to end their streams before it stops them."""
+    """Serves on a socket that is there already, and sends its workers off in order (appliance/api/life.py)."""
+
+    def __init__(self, listener: socket.socket, minder: "_Minder", **options: Any) -> None:
+        super().__init__(**options)
+        self._listener = listener
+        self._minder = minder
+
+    def _init_shared_socket(self) -> None:
+        # Of its own it has each worker bind one with SO_REUSEPORT: what waits in a worker's queue dies with it.
+        self._ssp = self._sso = None
+        self._sfd = self._listener.fileno()
+        self._shd = SocketHolder(self._sfd, False, _BACKLOG)  # pyright: ignore[reportCallIssue]  # its stub forgets it
+
+    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> WorkerProcess:
+        worker = super()._spawn_worker(idx, target, callback_loader)
+        worker.terminate = partial(_send_off, worker)
+        return worker
+
+    def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
+        super()._spawn_workers(spawn_target, target_loader)
+        # After the first fork: a process forked beside a busy thread may inherit a lock that nobody will release.
+        threading.Thread(target=self._minder.mind, args=(self.wrks,), name="minder", daemon=True).start()
 
     def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
-        notify.stopping()
-        for worker in multiprocessing.active_children():
-            if worker.pid is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(worker.pid, signal.SIGUSR1)
-        super().signal_handler_interrupt(*args, **kwargs)  # pyright: ignore[reportUnknownMemberType]  # half annotated
+        notify.stopping("answers what is in hand")
+        super().signal_handler_interrupt(*args, **kwargs)
+
+
+def _send_off(worker: WorkerProcess) -> None:
+    worker.interrupt_by_parent = True
+    if worker.inner.pid is not None and worker.inner.is_alive():
+        os.kill(worker.inner.pid, life.LEAVE)
+
+
+class _Minder:
+    """Listens to the beats of the processes that answer. Ready is when each has beaten; alive, while each goes on."""
+
+    def __init__(self, ear: int, awaited_s: float | None, where: str) -> None:
+        self._ear = ear
+        self._awaited_s = awaited_s
+        self._where = where
+        self._beaten: dict[int, float] = {}
+        self._is_ready = False
+        self._told_at = 0.0
+
+    def mind(self, workers: list[WorkerProcess]) -> None:
+        while True:
+            if select.select([self._ear], [], [], _BEAT_S)[0]:
+                self._beaten.update(dict.fromkeys(life.beats(self._ear), time.monotonic()))
+            self._tell({worker.inner.pid for worker in workers if worker.inner.pid is not None})
+
+    def _tell(self, here: set[int]) -> None:
+        now = time.monotonic()
+        if not self._is_ready and here and here <= self._beaten.keys():
+            self._is_ready = True
+            log.info("api ready", extra={"address": self._where})
+            notify.ready(f"answers at {self._where}")
+        if self._awaited_s is None or not self._is_ready or now - self._told_at < self._awaited_s / _SHARE:
+            return
+        since = min((self._beaten.setdefault(pid, now) for pid in here), default=now)  # a new one has just begun
+        if now - since < self._awaited_s / 2:
+            self._told_at = now
+            notify.alive()
 
 
 _TO_OURS = {
@@ -111,24 +182,36 @@ def _make_room(connections: int) -> int:
     return room
 
 
-def _check_port(host: str, port: int) -> None:
-    """Granian listens with SO_REUSEPORT, so that two servers would quietly share a port. Raises Misconfigured."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def _handed() -> socket.socket | None:
+    """The socket named `api` that whoever started us holds open; None when there is none, and we open our own."""
+    descriptor = handed.sockets().get("api")
+    if descriptor is None:
+        return None
+    listener = socket.socket(fileno=descriptor)
+    if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM:
+        raise Misconfigured("the socket handed over as api is none of TCP; see ListenStream= in customhouse-api.socket")
+    return listener
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """Ours alone: without SO_REUSEPORT, with which two servers would quietly share a port. Raises Misconfigured."""
     until = time.monotonic() + _PORT_S
     while True:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE and time.monotonic() < until:
-                    time.sleep(0.1)
-                    continue
-                raise Misconfigured(
-                    f"{host}:{port} cannot be listened on ({error.strerror}); "
-                    "stop the program that has it, or set CUSTOMHOUSE_SERVER_PORT or CUSTOMHOUSE_SERVER_HOST"
-                ) from error
-            return
+        try:
+            return handed.bound(host, port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and time.monotonic() < until:
+                time.sleep(0.1)
+                continue
+            raise Misconfigured(
+                f"{host}:{port} cannot be listened on ({error.strerror}); "
+                "stop the program that has it, or set CUSTOMHOUSE_SERVER_PORT or CUSTOMHOUSE_SERVER_HOST"
+            ) from error
+
+
+def _told(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _count_together(folder: Path) -> None:
@@ -139,22 +222,3 @@ def _count_together(folder: Path) -> None:
     for left in folder.glob("*.db"):
         left.unlink()
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
-
-
-def _say_ready(settings: Settings) -> None:
-    """Tell systemd once a request is truly answered."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.server.host, settings.server.host)  # noqa: S104
-    until = time.monotonic() + _READY_S
-    while time.monotonic() < until:
-        connection = http.client.HTTPConnection(host, settings.server.port, timeout=5)
-        try:
-            connection.request("GET", "/health/live")
-            if connection.getresponse().status == 200:
-                log.info("api ready", extra={"address": f"{settings.server.host}:{settings.server.port}"})
-                notify.ready()
-                return
-        except OSError:
-            time.sleep(0.05)
-        finally:
-            connection.close()
-    log.warning("api not ready", extra={"waited_s": _READY_S})

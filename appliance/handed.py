@@ -1,0 +1,73 @@
+"""Sockets that whoever started us holds open for us: systemd, or our own supervisor. The protocol is systemd's
+(LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES), whoever speaks it.
+
+Run as a program it is the other side: `python -m appliance.handed api=7 -- COMMAND …` becomes COMMAND with descriptor 7
+handed over under the name api. LISTEN_PID is the receiver's own number, which nobody knows before it is there.
+"""
+
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import NoReturn
+
+_FIRST = 3
+"""The protocol's first descriptor."""
+
+
+def sockets(environ: MutableMapping[str, str] | None = None) -> dict[str, int]:
+    """Name → descriptor of what was handed to this very process; of two with one name, the first. The variables are
+    taken away: the sockets are not meant for what we start."""
+    environ = os.environ if environ is None else environ
+    pid, count, names = (environ.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
+    if not count.isdigit() or pid != str(os.getpid()):
+        return {}
+    named = names.split(":") if names else []
+    found: dict[str, int] = {}
+    for place in range(int(count)):
+        os.set_inheritable(_FIRST + place, False)
+        name = named[place] if place < len(named) else "unknown"  # as systemd calls a socket without a name
+        found.setdefault(name, _FIRST + place)
+    return found
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket to be listened on, here or by whom it is handed to. Raises OSError."""
+    fresh = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        fresh.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
+        fresh.bind((host, port))
+    except OSError:
+        fresh.close()
+        raise
+    return fresh
+
+
+def command(given: Mapping[str, int], argv: Sequence[str]) -> list[str]:
+    """What to start so that `argv` is handed these descriptors, which have to stay open until then."""
+    if not given:
+        return list(argv)
+    pairs = [f"{name}={descriptor}" for name, descriptor in given.items()]
+    return [sys.executable, "-m", "appliance.handed", *pairs, "--", *argv]
+
+
+def _become(given: Mapping[str, int], argv: Sequence[str]) -> NoReturn:
+    """Put the descriptors where the protocol wants them, and be replaced by the command."""
+    beyond = _FIRST + len(given)
+    kept = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, beyond) for descriptor in given.values()]
+    for place, descriptor in enumerate(kept):
+        os.dup2(descriptor, _FIRST + place)
+    variables = {
+        "LISTEN_PID": str(os.getpid()),
+        "LISTEN_FDS": str(len(given)),
+        "LISTEN_FDNAMES": ":".join(given),
+    }
+    os.execvpe(argv[0], list(argv), {**os.environ, **variables})  # noqa: S606  # no shell is wanted
+
+
+if __name__ == "__main__":
+    _at = sys.argv.index("--")
+    _pairs = (pair.partition("=") for pair in sys.argv[1:_at])
+    _become({name: int(descriptor) for name, _, descriptor in _pairs}, sys.argv[_at + 1 :])
