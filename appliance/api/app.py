@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, cast
 
 from litestar import Litestar, Request, Response, Router, get
@@ -71,6 +72,7 @@ from appliance.api.condition import Condition
 from appliance.api.door import Door
 from appliance.api.errors import answer
 from appliance.api.front import Front
+from appliance.api.life import LEAVE, Life
 from appliance.errors import NotFound
 from appliance.house import House
 from appliance.inference.client import Models
@@ -123,9 +125,6 @@ ROUTES = [
     *health.ROUTES,
 ]
 
-END_STREAMS = signal.SIGUSR1
-"""What the server's main process sends before it stops."""
-
 _HEALTH_DEADLINE_S = 3.0
 _PR_SET_PDEATHSIG = 1
 
@@ -137,19 +136,22 @@ _ABOUT = (
 )
 
 
-def from_environment() -> Litestar:
+def from_environment(life: Life | None = None) -> Litestar:
     """What each API process serves: settings from the environment, a house of its own."""
     _die_with_parent()
     structs.prepare()
     loaded = settings.load()
     logs.configure(loaded.log, file=loaded.log_file("api"))
     app = create_app(House(loaded, access.SERVICE), beside=[operators.served(loaded)])
-    app.on_startup.append(_end_streams_when_told)
+    app.on_startup.append(partial(_leave_when_told, life))
+    app.on_startup.append(_spare_what_stays)
     app.on_shutdown.append(tracing.start("api", loaded.tracing.otlp_endpoint))
     if life is not None:
         app.asgi_handler = life.around(app.asgi_handler)
         app.on_startup.append(life.begin)
-    app.on_startup.append(_spare_what_stays)
+    if life is not None:
+        app.asgi_handler = life.around(app.asgi_handler)
+        app.on_startup.append(life.begin)
     # beside the start: it takes a second, and the first text should not wait for it
     threading.Thread(target=language.warm, name="warm", daemon=True).start()
     return app
@@ -203,15 +205,17 @@ def _spare_what_stays() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
-def _end_streams_when_told(app: Litestar) -> None:
+def _leave_when_told(life: Life | None, app: Litestar) -> None:
     """Streams may stay open for half an hour, and the server waits for what is open as it stops."""
     door = cast("Door", app.state["door"])
 
     def end() -> None:
         door.watcher.end()
         door.hasty.end()
+        if life is not None:
+            life.leave()
 
-    asyncio.get_running_loop().add_signal_handler(END_STREAMS, end)
+    asyncio.get_running_loop().add_signal_handler(LEAVE, end)
 
 
 @get("/docs", include_in_schema=False, media_type="text/html")
