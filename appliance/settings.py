@@ -200,6 +200,12 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Files of each process that are kept, the one that is written included."""
 
 
+class Tracing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    otlp_endpoint: str = ""
+    """Where spans of requests go: an OpenTelemetry collector over HTTP, e.g. http://127.0.0.1:4318; empty = where
+    OTEL_EXPORTER_OTLP_ENDPOINT says, else nowhere."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     home: Path = Path("/var/lib/customhouse")
     """The state directory: databases, weights, media in work, sockets. Tight modes; back it up."""
@@ -221,13 +227,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jobs: Jobs = Jobs()
     retention: Retention = Retention()
     admin: Admin = Admin()
-class Tracing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    otlp_endpoint: str = ""
-    """Where spans of requests go: an OpenTelemetry collector over HTTP, e.g. http://127.0.0.1:4318; empty = where
-    OTEL_EXPORTER_OTLP_ENDPOINT says, else nowhere."""
-
-
     log: Log = Log()
+    tracing: Tracing = Tracing()
 
     @property
     def database(self) -> Path:
@@ -250,7 +251,6 @@ class Tracing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def media_dir(self) -> Path:
         """Uploads and downloads of jobs in work; emptied as jobs close."""
-    tracing: Tracing = Tracing()
         return self.home / "media"
 
     @property
@@ -336,12 +336,20 @@ def merged(raw: dict[str, Any], path: Path | None, environ: Mapping[str, str]) -
     for name, value in environ.items():
         _override(raw, name, value)
     _lend_credential(raw, environ)
+    _follow_standard(raw, environ)
     try:
         settings = msgspec.convert(raw, Settings, strict=False, dec_hook=as_path)
     except msgspec.ValidationError as error:
         raise Misconfigured(f"{path or 'environment'}: {error}") from error
     _check(settings)
     return settings
+
+
+def _follow_standard(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """The variable that every OpenTelemetry program knows, where we are told nothing of our own."""
+    section: object = raw.setdefault("tracing", {})
+    if isinstance(section, dict) and not cast("dict[str, Any]", section).get("otlp_endpoint"):
+        section["otlp_endpoint"] = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
 
 
 _TOP = {
@@ -362,7 +370,6 @@ def as_path(kind: type, value: object) -> object:
 def ignored(environ: Mapping[str, str] | None = None) -> list[str]:
     """The variables that begin as one of a section does, and name no setting: a slip of the pen, as a rule."""
     environ = os.environ if environ is None else environ
-    _follow_standard(raw, environ)
     sections = {f.name: f.default for f in msgspec.structs.fields(Settings) if isinstance(f.default, msgspec.Struct)}
     return sorted(
         name
@@ -371,13 +378,6 @@ def ignored(environ: Mapping[str, str] | None = None) -> list[str]:
         if name.startswith(start := f"CUSTOMHOUSE_{section.upper()}_")
         and name.removeprefix(start).lower() not in type(default).__struct_fields__
     )
-def _follow_standard(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """The variable that every OpenTelemetry program knows, where we are told nothing of our own."""
-    section: object = raw.setdefault("tracing", {})
-    if isinstance(section, dict) and not cast("dict[str, Any]", section).get("otlp_endpoint"):
-        section["otlp_endpoint"] = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
-
-
 
 
 def _override(raw: dict[str, Any], name: str, value: str) -> None:
