@@ -149,9 +149,6 @@ def from_environment(life: Life | None = None) -> Litestar:
     if life is not None:
         app.asgi_handler = life.around(app.asgi_handler)
         app.on_startup.append(life.begin)
-    if life is not None:
-        app.asgi_handler = life.around(app.asgi_handler)
-        app.on_startup.append(life.begin)
     # beside the start: it takes a second, and the first text should not wait for it
     threading.Thread(target=language.warm, name="warm", daemon=True).start()
     return app
