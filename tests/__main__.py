@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ["install.sh", ".ci/run"]
+SCRIPTS = ["install.sh", ".ci/run", *sorted(map(str, (ROOT / "systemd" / "install").glob("*.sh")))]
 
 
 def main(arguments: list[str]) -> int:
@@ -46,7 +46,7 @@ def _checks(is_fixing: bool, arguments: list[str]) -> Iterator[tuple[str, list[s
     yield "lint", ["ruff", "check"]
     yield "types", ["pyright", "--pythonpath", python]
     yield "import contract", ["lint-imports", "--no-logo"]
-    yield "shellcheck", ["shellcheck", *SCRIPTS]
+    yield "shellcheck", ["shellcheck", "-x", *SCRIPTS]
     yield "pytest", [python, "-m", "pytest", *arguments]
 
 
