@@ -40,6 +40,8 @@ CustomhouseError
 │   └── InferenceTimeout         it did not answer in time: passing
 ├── CardDeclined             a saved card was not charged (carries Stripe's codes)
 └── Misconfigured            found at start or in a command: settings, manifests, weights, schema
+    ├── BackupError              a backup could not be made, is damaged, or cannot be restored here
+    ├── BundleError              a bundle is damaged, not for this machine, not signed as it should be, or not writable
     └── WeightsError             a model's files could not be fetched, verified or written
         ├── LicenceUnaccepted        its publisher's terms are to be accepted first
         └── Cancelled                whoever began it had enough: each file is as it was before, or whole
@@ -337,6 +339,14 @@ class CardDeclined(CustomhouseError):
 
 class Misconfigured(CustomhouseError):
     """Settings, a manifest, weights or the schema are not usable; said at start, loudly."""
+
+
+class BundleError(Misconfigured):
+    """Nothing was installed, and no half file is left."""
+
+
+class BackupError(Misconfigured):
+    """A backup could not be made, is damaged, or cannot be restored here. What was there before is as it was."""
 
 
 class WeightsError(Misconfigured):

@@ -182,6 +182,27 @@ class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How often it is looked for what is due."""
 
 
+class Backups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    folder: str = ""
+    """Where backups are kept; empty = <home>/backups. Better another disk, or a mount of another machine's."""
+    every_hours: float = 24.0
+    """How old the newest may become before the worker, or the timer, makes another; 0 = only by hand."""
+    keep_daily: int = 7
+    """The newest of each day is kept for so many days that have one, and all of the last 24 hours; also …"""
+    keep_weekly: int = 4
+    """… the newest of each week, for so many weeks, and …"""
+    keep_monthly: int = 6
+    """… of each month. So long an erased text may stand in an old backup; a restore erases it again."""
+    recipients: list[str] = []
+    """age public keys (age1…) or ssh ones: backups are encrypted for them, and only their identities open one."""
+    follow: str = "off"
+    """on: what is committed is also copied to follow_folder at once, so that 1 s is lost with the disk, not a day."""
+    follow_folder: str = ""
+    """Where to: a folder of another disk, or of another machine's. Needed with follow = "on"."""
+    follow_hours: float = 24.0
+    """How far back any second can be restored from there; a whole copy is made as often."""
+
+
 class Admin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     group: str = ""
     """The Unix group whose members may change things, by command or in the TUI; empty = whoever may write the
@@ -226,6 +247,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     billing: Billing = Billing()
     jobs: Jobs = Jobs()
     retention: Retention = Retention()
+    backup: Backups = Backups()
     admin: Admin = Admin()
     log: Log = Log()
     tracing: Tracing = Tracing()
@@ -243,6 +265,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def queue(self) -> Path:
         """Huey's file. May be deleted at any time: sweep refills it."""
         return self.home / "queue.db"
+
+    @property
+    def backup_folder(self) -> Path:
+        return Path(self.backup.folder) if self.backup.folder else self.home / "backups"
 
     @property
     def weights_dir(self) -> Path:
@@ -421,6 +447,7 @@ def _check(settings: Settings) -> None:
         except ValueError as error:
             raise Misconfigured(f"media.allowed_private_cidrs: {cidr!r} is not a network: {error}") from error
     _check_billing(settings.billing)
+    _check_backup(settings.backup)
     if not 1 <= settings.server.port <= 65535:
         raise Misconfigured(f"server.port is {settings.server.port}; it must be 1 to 65535")
     if not settings.billing.offline_grace_hours >= 0:
@@ -451,6 +478,11 @@ def _check(settings: Settings) -> None:
         ("retention", "jobs_days", 1),
         ("retention", "moderation_events_days", 0),
         ("retention", "every_s", 1),
+        ("backup", "every_hours", 0),
+        ("backup", "keep_daily", 1),
+        ("backup", "keep_weekly", 0),
+        ("backup", "keep_monthly", 0),
+        ("backup", "follow_hours", 1),
         ("log", "file_mb", 1),
         ("log", "file_count", 1),
     ):
@@ -459,6 +491,14 @@ def _check(settings: Settings) -> None:
     for key in ("prompts_days", "traces_days", "deliveries_days", "jobs_days", "moderation_events_days"):
         if getattr(settings.retention, key) > FOR_EVER_DAYS:
             raise Misconfigured(f"retention.{key} must be at most {FOR_EVER_DAYS}, which is for ever")
+
+
+def _check_backup(backup: Backups) -> None:
+    """Raises Misconfigured."""
+    if backup.follow not in ("on", "off"):
+        raise Misconfigured(f"backup.follow is {backup.follow!r}; it must be on or off")
+    if backup.follow == "on" and not backup.follow_folder:
+        raise Misconfigured('backup.follow is "on", so backup.follow_folder must name a folder of another disk')
 
 
 def _check_billing(billing: Billing) -> None:

@@ -61,6 +61,7 @@ USED_BY = {
     "retention": ("api", "worker"),
     "log": ("api", "worker", "model process"),
     "tracing": ("api", "worker"),
+    "backup": ("worker",),
     "admin": (),
 }
 """Section → who reads it, once, at start; nobody = each command and the terminal UI, as they start."""
