@@ -50,6 +50,8 @@ COMMANDS = {
         "appliance.commands.support:support_bundle",
         "One file for whoever helps you: no content, no key.",
     ),
+    "bundle": ("appliance.commands.bundle:bundle", "Everything in one file, for a machine without a network."),
+    "sbom": ("appliance.commands.bundle:sbom_", "The bill of materials of what is installed, as CycloneDX."),
     "config": ("appliance.commands.config:config", "Check and show the settings."),
     "completion": ("appliance.commands.completion:completion", "What a shell needs to finish commands and names."),
     "manual": ("appliance.commands.manual:manual", "Manual pages, made of the commands themselves."),
