@@ -46,6 +46,9 @@ COMMANDS = {
     "evaluate": ("appliance.commands.evaluate:evaluate", "What a policy is worth on your own labelled texts."),
     "tui": ("tui.command:tui", "Administer this box from the terminal."),
     "doctor": ("appliance.commands.doctor:doctor", "What is not in order on this machine, and the exact fix."),
+    "release": ("appliance.commands.release:release", "Versions side by side: list, activate, resume, prune."),
+    "upgrade": ("appliance.commands.rollback:upgrade", "How to get to a newer version, and whether this box may."),
+    "rollback": ("appliance.commands.rollback:rollback", "Back to the version before, its tables included."),
     "support-bundle": (
         "appliance.commands.support:support_bundle",
         "One file for whoever helps you: no content, no key.",

@@ -41,12 +41,17 @@ def is_current(here: Place | None) -> bool:
     return here is None or current(here.prefix) in (None, here.version)
 
 
-def command() -> list[str]:
-    """What starts a process of ours: of the version that is current, or this very one where nothing is installed."""
+def python() -> list[str]:
+    """The Python that a process of ours is started with, asked at each start: of the version that is current, or this
+    very one where nothing is installed."""
     here = place()
     if here is None:
-        return [sys.executable, "-m", "appliance"]
-    python = here.prefix / CURRENT / "venv" / "bin" / "python"
-    if not python.exists():
-        return [sys.executable, "-P", "-m", "appliance"]
-    return [str(python), "-P", "-m", "appliance"]  # -P: a folder `appliance` where we are started is not ours
+        return [sys.executable]
+    found = here.prefix / CURRENT / "venv" / "bin" / "python"
+    # -P: a folder `appliance` where we are started is not ours
+    return [str(found) if found.exists() else sys.executable, "-P"]
+
+
+def command() -> list[str]:
+    """What a process of ours is started with, but for its name."""
+    return [*python(), "-m", "appliance"]

@@ -6,16 +6,19 @@ socket of the API stays open meanwhile: who connects waits.
 
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
-from appliance.errors import Misconfigured
+from appliance import supervised
+from appliance.errors import InvalidRequest, Misconfigured
+from appliance.settings import Settings
 
 API, WORKER, INFERENCE = "api", "worker", "inference"
 NAMES = (INFERENCE, API, WORKER)
 """In the order in which they are started."""
 
 _STOP_S = 90.0  # a worker may finish what it has in hand for 25 s, systemd kills after 30
-_RUNNING = ("active", "activating", "reloading", "failed")
+_MEANT = ("active", "activating", "reloading", "failed")
 """Of a unit that somebody wants to run, even if it does not."""
 
 
@@ -23,10 +26,17 @@ class Services(Protocol):
     kind: str
     """systemd, systemd --user, customhouse up, none."""
 
+    def begin(self) -> None:
+        """Everything, for the first time."""
+        ...
+
     def start(self, *names: str) -> None: ...
     def stop(self, *names: str) -> None: ...
     def restart(self, *names: str) -> None: ...
-    def is_active(self, name: str) -> bool: ...
+    def is_active(self, name: str) -> bool:
+        """It runs, and said that it is ready."""
+        ...
+
     def is_meant(self, name: str) -> bool:
         """Whether somebody wants it to run, also when it fails at the moment."""
         ...
@@ -38,6 +48,9 @@ class Systemd:
     def __init__(self, *, user: bool = False, systemctl: Sequence[str] = ("systemctl",)) -> None:
         self.kind = "systemd --user" if user else "systemd"
         self._command = [*systemctl, *(["--user"] if user else [])]
+
+    def begin(self) -> None:
+        self._tell("start", "customhouse.target")
 
     def start(self, *names: str) -> None:
         # what crashed often is not started any more until its count is cleared
@@ -55,12 +68,13 @@ class Systemd:
         return self._state(name) == "active"
 
     def is_meant(self, name: str) -> bool:
-        return self._state(name) in _RUNNING
+        return self._state(name) in _MEANT
 
-    def has_units(self) -> bool:
-        """Whether ours are installed here, and systemd answers."""
+    def has_units_of(self, prefix: Path) -> bool:
+        """Whether its units are installed here, and systemd answers."""
         try:
-            return self._run("cat", "--", _unit(API)).returncode == 0 and self._state(API) != ""
+            shown = self._run("cat", "--", _unit(API))
+            return shown.returncode == 0 and f"{prefix}/" in shown.stdout and self._state(API) != ""
         except (OSError, subprocess.TimeoutExpired):
             return False
 
@@ -68,13 +82,15 @@ class Systemd:
         return self._run("show", "--property=ActiveState", "--value", "--", _unit(name)).stdout.strip()
 
     def _say(self, verb: str, *names: str, may_fail: bool = False) -> None:
-        if not names:
-            return
-        done = self._run(verb, "--", *(_unit(name) for name in names))
+        if names:
+            self._tell(verb, *map(_unit, names), may_fail=may_fail)
+
+    def _tell(self, verb: str, *units: str, may_fail: bool = False) -> None:
+        done = self._run(verb, "--", *units)
         if done.returncode and not may_fail:
             raise Misconfigured(
-                f"systemctl {verb} {' '.join(map(_unit, names))}: {done.stderr.strip() or done.returncode}; "
-                f"see: journalctl -u {_unit(names[0])} -n 50"
+                f"systemctl {verb} {' '.join(units)}: {done.stderr.strip() or done.returncode}; "
+                f"see: journalctl -u {units[0]} -n 50"
             )
 
     def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -88,11 +104,47 @@ class Systemd:
         )
 
 
+class Supervised:
+    """The processes of a running `customhouse up`. Raises Misconfigured with what it said."""
+
+    kind = "customhouse up"
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+
+    def begin(self) -> None:
+        """They were begun by it."""
+
+    def start(self, *names: str) -> None:
+        self._ask("start", *names)
+
+    def stop(self, *names: str) -> None:
+        self._ask("stop", *names)
+
+    def restart(self, *names: str) -> None:
+        self._ask("restart", *names)
+
+    def is_active(self, name: str) -> bool:
+        return any(one.name == name and one.is_running and one.is_ready for one in self._ask("status", name))
+
+    def is_meant(self, name: str) -> bool:
+        return any(one.name == name and one.is_wanted for one in self._ask("status", name))
+
+    def _ask(self, verb: str, *names: str) -> list[supervised.State]:
+        if not names:
+            return []  # to it, no name is every name
+        try:
+            return supervised.ask(self._run_dir, verb, *names)
+        except InvalidRequest as error:
+            raise Misconfigured(error.message) from error
+
+
 class Nobody:
     """Nothing runs here, so nothing is stopped or started."""
 
     kind = "none"
 
+    def begin(self) -> None: ...
     def start(self, *names: str) -> None: ...
     def stop(self, *names: str) -> None: ...
     def restart(self, *names: str) -> None: ...
@@ -101,6 +153,16 @@ class Nobody:
 
     def is_meant(self, name: str) -> bool:
         return False
+
+
+def of(settings: Settings, prefix: Path) -> Services:
+    """Whoever runs the processes of this state directory and this PREFIX."""
+    if supervised.is_up(settings.run_dir):
+        return Supervised(settings.run_dir)
+    for found in (Systemd(), Systemd(user=True)):
+        if found.has_units_of(prefix):
+            return found
+    return Nobody()
 
 
 def _unit(name: str) -> str:

@@ -56,6 +56,13 @@ _ALL: dict[str, tuple[tuple[str, str], ...]] = {
         ("customhouse doctor permissions disk --fix", "Of two groups, put right what can be without losing anything."),
         ("customhouse doctor --explain gpu.canary", "What a check looks at, and why."),
     ),
+    "release": (
+        ("customhouse release list", "The versions that are here, and which one runs."),
+        ("customhouse release show --json", "What runs, how it came to, and whether something was cut off."),
+        ("customhouse release resume", "Finish or undo what the power cut off."),
+    ),
+    "upgrade": (("customhouse upgrade", "How to get to a newer version."),),
+    "rollback": (("customhouse rollback --reason regressed", "Back to the version before."),),
     "support-bundle": (("customhouse support-bundle", "What whoever helps you needs, without content and keys."),),
     "config": (
         ("customhouse config show --origin --changed", "What differs from the defaults, and why."),
