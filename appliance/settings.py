@@ -43,6 +43,11 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A body may pause for so long; over all it may be so much late at 4 KB a second, then it is refused."""
     unread_timeout_s: float = 60.0
     """A streamed answer of which nothing is read for so long is given up."""
+    tls_certificate: str = ""
+    """A PEM file with the certificate and what it was signed with; empty = the systemd credential `tls-certificate`
+    when there is one, else no TLS: put a proxy in front. Read at the start: restart the API after it was renewed."""
+    tls_key: str = ""
+    """Its key, a PEM file readable by us only; empty = the systemd credential `tls-key`."""
     admin_on_network: bool = False
     """Answer /api/v1/admin on the port too, to keys with the scope admin:config. Off: at the operators' socket only."""
 
@@ -60,6 +65,9 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """First wait before a retry; it doubles each time, with jitter."""
     sweep_s: float = 2.0
     """How often lost, due and stale rows are looked for."""
+    stuck_s: float = 1800.0
+    """A lane none of whose threads ended a step in so long is stuck (the media lane, whose videos are long: four times
+    as long), or a sweep that has not ended: the process then stops telling systemd that it lives."""
 
 
 class Inference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,6 +90,8 @@ class Inference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a caller waits for an answer."""
     context_tokens: int = 4096
     """Context of each judge, all its sequences together."""
+    stuck_s: float = 300.0
+    """A model that has had one batch in hand for so long is stuck: systemd is not told any more that we live."""
 
 
 class Media(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -229,7 +239,7 @@ class Tracing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     home: Path = Path("/var/lib/customhouse")
-    """The state directory: databases, weights, media in work, sockets. Tight modes; back it up."""
+    """The state directory: databases, weights, media in work. Tight modes; back it up."""
     models_dir: Path = SHIPPED / "models"
     """Manifests of the models that can be installed."""
     categories_file: Path = SHIPPED / "config" / "categories.toml"
@@ -237,6 +247,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Terms that every organisation's prompts are checked for, one TOML file a language; an empty folder for none."""
     policies_dir: Path = SHIPPED / "config" / "policies"
     """Policies that organisations begin with, one TOML file each; community-default.toml must be there."""
+    runtime_dir: Path | None = None
+    """Sockets, locks and the heartbeat; none = <home>/run. The units say /run/customhouse."""
     server: Server = Server()
     worker: Worker = Worker()
     inference: Inference = Inference()
@@ -281,7 +293,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def run_dir(self) -> Path:
-        return self.home / "run"
+        return self.runtime_dir or self.home / "run"
 
     @property
     def inference_socket(self) -> Path:
@@ -383,6 +395,7 @@ _TOP = {
     "CUSTOMHOUSE_CATEGORIES_FILE": "categories_file",
     "CUSTOMHOUSE_LEXICONS_DIR": "lexicons_dir",
     "CUSTOMHOUSE_POLICIES_DIR": "policies_dir",
+    "CUSTOMHOUSE_RUNTIME_DIR": "runtime_dir",
 }
 
 
@@ -424,13 +437,25 @@ def _override(raw: dict[str, Any], name: str, value: str) -> None:
                 )
 
 
+_CREDENTIALS = (
+    ("stripe-key", "billing", "stripe_key_file"),
+    ("tls-certificate", "server", "tls_certificate"),
+    ("tls-key", "server", "tls_key"),
+)
+"""Name of the credential, and the setting whose file it is."""
+
+
 def _lend_credential(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Stripe's key as systemd hands it over (LoadCredential=stripe-key:…), unless a file is named."""
+    """Secrets as systemd hands them over (LoadCredential=stripe-key:…), unless a file is named. One that is empty is
+    as one that is not there: the installer makes them, for the operator to fill."""
     folder = environ.get("CREDENTIALS_DIRECTORY")
-    if folder and (Path(folder) / "stripe-key").exists():
-        section = raw.setdefault("billing", {})
-        if isinstance(section, dict) and not cast("dict[str, Any]", section).get("stripe_key_file"):
-            section["stripe_key_file"] = str(Path(folder) / "stripe-key")
+    for name, in_section, key in _CREDENTIALS if folder else ():
+        path = Path(folder or "", name)
+        if not path.exists() or path.stat().st_size == 0:
+            continue
+        section = raw.setdefault(in_section, {})
+        if isinstance(section, dict) and not cast("dict[str, Any]", section).get(key):
+            section[key] = str(path)
 
 
 def _check(settings: Settings) -> None:
@@ -447,6 +472,8 @@ def _check(settings: Settings) -> None:
         except ValueError as error:
             raise Misconfigured(f"media.allowed_private_cidrs: {cidr!r} is not a network: {error}") from error
     _check_billing(settings.billing)
+    if bool(settings.server.tls_certificate) != bool(settings.server.tls_key):
+        raise Misconfigured("server.tls_certificate and server.tls_key belong together: name both files, or neither")
     _check_backup(settings.backup)
     if not 1 <= settings.server.port <= 65535:
         raise Misconfigured(f"server.port is {settings.server.port}; it must be 1 to 65535")
@@ -460,8 +487,10 @@ def _check(settings: Settings) -> None:
         ("server", "unread_timeout_s", 1),
         ("worker", "threads", 1),
         ("worker", "max_attempts", 1),
+        ("worker", "stuck_s", 1),
         ("inference", "max_batch", 1),
         ("inference", "queue_limit", 1),
+        ("inference", "stuck_s", 1),
         ("media", "decoders", 1),
         ("media", "max_frames", 1),
         ("webhooks", "max_attempts", 1),
