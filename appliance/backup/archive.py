@@ -139,7 +139,7 @@ def _members(opened: BinaryIO, into: Path | None, *, is_manifest_enough: bool) -
         if is_manifest_enough:
             return manifest
         wanted = {member.name: member for member in manifest.members}
-        for one in tar:
+        while (one := tar.next()) is not None:  # iterating would begin with the manifest again
             member = wanted.pop(one.name, None)
             if member is None or not one.isreg() or one.size != member.size_bytes:
                 raise BackupError(f"{one.name!r} in it is not what its manifest says")
