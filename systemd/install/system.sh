@@ -45,11 +45,11 @@ install_system() {
   write_command
   provide_weights
   install_units
-  provide_database
   activate
   show_first_key
   say_what_is_open
   say_what_is_next
+  [[ -z ${bundle_source-} ]] || rm -rf "$state/bundle"
 }
 
 # --- where ------------------------------------------------------------------------------------------------------------
@@ -89,16 +89,21 @@ settle_prefix() { # settle_prefix DEFAULT
 
 is_ours() { [[ -f $1 ]] && grep -qF "$marker" "$1"; }
 
+# From here on root is the tree inside the bundle, and pip reaches no index.
 open_bundle() {
-  if [[ $dry_run == yes ]]; then
-    say "  would verify and unpack $bundle"
-    return
-  fi
+  local scratch
   # shellcheck source=/dev/null
   source "$root/systemd/install/bundle.sh"
+  bundle_signers=$signers
+  if [[ $dry_run == yes ]]; then
+    scratch=$(mktemp -d)
+    use_bundle "$bundle" "$scratch/bundle"
+    rm -rf "$scratch"
+    bundle_source='' bundle_weights=''
+    return
+  fi
   use_bundle "$bundle"
   root=$bundle_source
-  export PIP_NO_INDEX=1 PIP_FIND_LINKS=$bundle_wheels # nothing is asked of any network from here on
 }
 
 # --- before anything is made ------------------------------------------------------------------------------------------
@@ -315,7 +320,7 @@ exec "\$program" "\$@"
 END
 }
 
-# --- weights and database ---------------------------------------------------------------------------------------------
+# --- weights ----------------------------------------------------------------------------------------------------------
 
 # Fetched in a state directory of their own that only shares the weights: the command of a new version would bring the
 # database up to date, and that is for `release activate`, after its backup.
@@ -323,10 +328,10 @@ provide_weights() {
   local scratch=$home/.install before
   step "weights: the starter set${models[*]:+ and ${models[*]}}, in $home/weights"
   before=$(weights_now)
-  [[ -z ${bundle_weights-} ]] || copy_weights "$bundle_weights"
   run rm -rf "$scratch"
   run_as_owner mkdir -m 0700 "$scratch"
   run_as_owner ln -s ../weights "$scratch/weights"
+  [[ -z ${bundle_weights-} ]] || unpack_weights "$scratch"
   fetch_as_owner
   ((${#models[@]} == 0)) || fetch_as_owner "${models[@]}"
   run rm -rf "$scratch"
@@ -339,23 +344,15 @@ weights_now() {
   [[ ! -d $home/weights ]] || find "$home/weights" -type f ! -name '.*' -printf '%P %s %T@\n' | sort
 }
 
-copy_weights() { # copy_weights FOLDER: each model whole or not at all; what is there stays
-  local model name
-  for model in "$1"/*/; do
-    name=$(basename "$model")
-    [[ -d $model && ! -d $home/weights/$name ]] || continue
-    run rm -rf "$home/weights/.half-$name"
-    run cp -r "${model%/}" "$home/weights/.half-$name"
-    run chown -R "$owner:$group" "$home/weights/.half-$name"
-    run mv "$home/weights/.half-$name" "$home/weights/$name"
-  done
-}
-
-# Only where there is none: of one that is there `release activate` makes a backup before it is touched.
-provide_database() {
-  [[ ! -e $home/customhouse.db ]] || return 0
-  step "database: $home/customhouse.db"
-  change keep_quiet run_as_owner "$venv/bin/customhouse" keys list
+# Each model by the digest in its manifest; `models fetch` then finds all of them there.
+unpack_weights() { # unpack_weights SCRATCH
+  local key
+  key=$(find "$bundle_weights" -type f -printf '%P %s\n' | sort | sha256sum)
+  if is_done bundled "$key" && [[ -n $(weights_now) ]]; then return; fi
+  chmod 755 "$state" "$state/bundle" # the services' user reads it
+  CUSTOMHOUSE_HOME=$1 bring_weights run_as_owner "$venv/bin/customhouse"
+  chown -R "$owner:$group" "$home/weights"
+  mark_done bundled "$key"
 }
 
 # --- services ---------------------------------------------------------------------------------------------------------
@@ -522,8 +519,6 @@ change() {
   changed=yes
   run "$@"
 }
-
-keep_quiet() { if [[ $dry_run == yes ]]; then "$@"; else "$@" >/dev/null 2>&1; fi; }
 
 # As the services' user, who owns the state; elsewhere than in a folder that this user may not enter.
 as_owner() {

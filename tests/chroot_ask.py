@@ -1,0 +1,43 @@
+"""One picture through the HTTP API on this machine, with the key in KEY: what a customer's program does. For chroot.sh.
+
+With the standard library alone, and not with ours: what is asked is what anybody could ask.
+"""
+
+import json
+import os
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+ADDRESS = "http://127.0.0.1:8000/api/v1"
+_PATIENCE_S = 180
+
+
+def main(picture: Path) -> int:
+    """Submit, wait, print the verdict; 1 when none came."""
+    boundary = "customhouse-a-picture"
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="image_file"; filename="{picture.name}"\r\n'
+    body = (
+        f"{head}Content-Type: image/jpeg\r\n\r\n".encode() + picture.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+    )
+    asked = _call("/moderate/image", body, f"multipart/form-data; boundary={boundary}")
+    until = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < until:
+        job = _call(f"/job/{asked['job_id']}")
+        if job["status"] not in ("queued", "processing"):
+            print(f"{picture.name} over HTTP: {job['status']}, is_prohibited {job['is_prohibited']}")
+            return 0 if job["is_prohibited"] is False else 1
+        time.sleep(0.5)
+    print(f"no verdict in {_PATIENCE_S} s")
+    return 1
+
+
+def _call(path: str, body: bytes | None = None, kind: str = "application/json") -> dict[str, object]:
+    headers = {"Authorization": f"Bearer {os.environ['KEY']}", "Content-Type": kind}
+    with urllib.request.urlopen(urllib.request.Request(ADDRESS + path, body, headers), timeout=60) as answer:
+        return json.load(answer)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
