@@ -151,6 +151,7 @@ try_bundle() {
   hold_lock
   # shellcheck source=systemd/install/bundle.sh
   source "$root/systemd/install/bundle.sh"
+  bundle_signers=$signers
   use_bundle "$bundle"
   [[ $dry_run == yes ]] || root=$bundle_source source_dir=$bundle_source
 }

@@ -6,10 +6,10 @@
 # Of install.sh it takes: die, say, step, show, state, device, dry_run.
 
 # shellcheck disable=SC2154,SC2034 # what install.sh sets, and what it reads
-bundle_signers=${CUSTOMHOUSE_SIGNERS-} # an allowed_signers file: one of those must have signed it
-bundle_source=                         # the tree that was inside
-bundle_wheels=                         # all that pip may take from
-bundle_weights=                        # a folder a model
+bundle_signers= # an allowed_signers file: one of those must have signed it
+bundle_source=  # the tree that was inside
+bundle_wheels=  # all that pip may take from
+bundle_weights= # a folder a model
 bundle_version=
 bundle_pythons=() # the versions that it has wheels for
 
@@ -64,6 +64,7 @@ python_fits_bundle() { # python_fits_bundle PYTHON
 bring_weights() { # bring_weights CUSTOMHOUSE-COMMAND…
   local folder name
   for folder in "$bundle_weights"/*/; do
+    [[ -d $folder ]] || continue # a dry run unpacks nothing
     name=$(basename "$folder")
     # Digests of weights whose manifest gives none were recorded where the bundle was made.
     [[ ! -f $bundle_weights/lock.toml || -e ${CUSTOMHOUSE_HOME-$state}/weights/lock.toml ]] ||
