@@ -18,6 +18,8 @@ MOST_FRAMES = 20
 
 _MOST_PARTS = 100_000  # chunks, blocks, boxes of one file; real ones have some hundreds
 _MOST_PAGES = 1_000
+_MOST_BLOCKS = 2_000_000  # of a GIF: 255 bytes each in real ones, so that those may have 500 MB
+_WINDOW = 65_536
 
 Kind = Literal["image", "video"]
 
@@ -92,6 +94,7 @@ class _File:
         self._file = file
         self.size = size
         self._parts = 0
+        self._blocks = 0
 
     def at(self, offset: int, length: int) -> bytes:
         if offset < 0 or offset + length > self.size:
@@ -107,6 +110,24 @@ class _File:
         self._parts += 1
         if self._parts > _MOST_PARTS:
             raise MediaUnsupported("the file has too many parts to be a real image or video")
+
+    def skip_blocks(self, at: int) -> int:
+        """Where a GIF's chain of blocks, each with its length before it, ends. Ten megabytes of blocks of one byte cost
+        four seconds when each is read by itself."""
+        while True:
+            window = self.at(at, max(0, min(_WINDOW, self.size - at)))
+            place = 0
+            while place < len(window):
+                length = window[place]
+                self._blocks += 1
+                place += 1 + length
+                if length == 0:
+                    return at + place
+            if self._blocks > _MOST_BLOCKS:
+                raise MediaUnsupported("the file has too many parts to be a real image or video")
+            if not window:
+                raise MediaUnsupported("the file is truncated")
+            at += place
 
 
 # --- which family ----------------------------------------------------------------------------------------------------
@@ -260,13 +281,13 @@ def _gif(file: _File) -> Header:
         if mark == 0x3B:
             break
         if mark == 0x21:
-            at = _skip_blocks(file, at + 2)
+            at = file.skip_blocks(at + 2)
         elif mark == 0x2C:
             left, top, across, down, flags = file.unpack("<HHHHB", at + 1)
             # the decoder keeps a canvas of the size in the header; a frame may not reach out of it
             if left + across > width or top + down > height:
                 width, height = max(width, left + across), max(height, top + down)
-            at = _skip_blocks(file, at + 10 + _table(flags) + 1)
+            at = file.skip_blocks(at + 10 + _table(flags) + 1)
             frames += 1
         else:
             raise MediaUnsupported("the GIF image is damaged")
@@ -278,14 +299,6 @@ def _gif(file: _File) -> Header:
 def _table(flags: int) -> int:
     """Bytes of a GIF's colour table."""
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
-
-
-def _skip_blocks(file: _File, at: int) -> int:
-    while True:
-        (length,) = file.at(at, 1)
-        at += 1 + length
-        if length == 0:
-            return at
 
 
 def _webp(file: _File) -> Header:
@@ -477,14 +490,10 @@ def _avif_properties_of(file: _File, meta: list[tuple[bytes, int, int]], item: i
             (number,) = file.unpack(">I" if version else ">H", at)
             at += 4 if version else 2
             (many,) = file.at(at, 1)
-            wide = bool(flags & 1)
-            listed = [
-                file.unpack(">H", at + 1 + 2 * i)[0] & 0x7FFF if wide else file.at(at + 1 + i, 1)[0] & 0x7F
-                for i in range(many)
-            ]
+            form = f">{many}{'H' if flags & 1 else 'B'}"
             if number == item:
-                return listed
-            at += 1 + many * (2 if wide else 1)
+                return [one & (0x7FFF if flags & 1 else 0x7F) for one in file.unpack(form, at + 1)]
+            at += 1 + struct.calcsize(form)
     return []
 
 
