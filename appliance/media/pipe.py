@@ -87,7 +87,7 @@ def hear(line: socket.socket) -> Said:
     """Raises Broken, or OSError, TimeoutError among them."""
     try:
         return msgspec.msgpack.decode(_read(line, _LENGTH.unpack(_read(line, _LENGTH.size))[0]), type=Said)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Broken from error
 
 
