@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 _FILES_EACH = 200  # then a decoder is replaced, and whatever its libraries leaked is gone
 _START_S = 30.0
 _MOST_MINUTES = 60  # that a video's length may buy it: a header can claim any
+_MINUTE_BYTES = 500_000  # and no more than the file has bytes for; slides that are read aloud have more
 _FRAME_HEAD = struct.Struct("<4sII")
 _FRAME_MAGIC = b"RGB8"
 
@@ -209,7 +210,7 @@ class _Decoder:
         line = self._ready_line()
         is_sound = False
         begun = time.monotonic()
-        minutes = 1.0
+        minutes, most = 1.0, min(1 + os.fstat(descriptor).st_size / _MINUTE_BYTES, _MOST_MINUTES)
         try:
             line.settimeout(timeout_s)
             pipe.tell(line, task, descriptor)
@@ -220,7 +221,8 @@ class _Decoder:
                 line.settimeout(left)
                 match pipe.hear(line):
                     case Progress(done_ms, duration_ms):
-                        minutes = min(max(1.0, duration_ms / 60_000), _MOST_MINUTES)
+                        # bought by what is done, not by what is claimed: who stands still is ended
+                        minutes = max(minutes, min(1 + done_ms / 60_000, most))
                         if progress is not None:
                             progress(done_ms, duration_ms)
                     case Done() as done:
