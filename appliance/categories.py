@@ -63,7 +63,7 @@ def load(path: Path) -> dict[str, Category]:
         categories = {slug: _category(slug, raw) for slug, raw in tomllib.loads(path.read_text()).items()}
     except OSError as error:
         raise Misconfigured(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError, msgspec.ValidationError) as error:
         raise Misconfigured(f"{path}: {error}") from error
     for slug in CHECKS:
         if slug not in categories:

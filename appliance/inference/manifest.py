@@ -229,7 +229,7 @@ def parse(path: Path) -> Manifest:
         manifest = msgspec.convert(tomllib.loads(path.read_text()), Manifest)
     except OSError as error:
         raise Misconfigured(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError, msgspec.ValidationError) as error:
         raise Misconfigured(f"{path}: {error}") from error
     for file in manifest.files:
         _check(file, f"{path}: {file.name}")

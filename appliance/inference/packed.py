@@ -24,6 +24,7 @@ OPSET = 20
 _IR = 10
 _MICROSOFT = "com.microsoft"
 _MAGIC = b"E5S1"
+_MARKS = ("<s>", "<pad>", "</s>", "<unk>")
 _BLOCK = 32
 """Weights that share a scale."""
 _Q4 = np.dtype([("scale", "<f2"), ("nibbles", "u1", _BLOCK // 2)])
@@ -62,14 +63,19 @@ class _Packed(msgspec.Struct, frozen=True):
 
 def to_onnx(data: bytes) -> bytes:
     """The encoder: input_ids and attention_mask → last_hidden_state. Raises PackedError."""
-    return _Writer(_read(data)).write()
+    try:
+        return _Writer(_read(data)).write()
+    except (ArithmeticError, ValueError, onnx.checker.ValidationError) as error:
+        raise PackedError(f"its numbers do not go together ({type(error).__name__}: {error})") from error
 
 
 def to_tokenizer(data: bytes) -> bytes:
     """tokenizer.json of the `tokenizers` library: Unigram, `<s>` before a text, `</s>` after it. Raises PackedError."""
     said = _read(data).vocabulary
-    special = {said.first: "<s>", said.padding: "<pad>", said.last: "</s>", said.unknown: "<unk>"}
+    special = dict(zip((said.first, said.padding, said.last, said.unknown), _MARKS, strict=True))
     names = {what: place for place, what in special.items()}
+    if len(names) != len(_MARKS) or len(said.pieces) != len(said.scores):
+        raise PackedError("two of its special tokens are one")
 
     def of(name: str) -> dict[str, Any]:
         return {"SpecialToken": {"id": name, "type_id": 0}}

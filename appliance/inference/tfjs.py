@@ -26,6 +26,8 @@ _IR = 8
 
 _DTYPES: dict[str, type[np.generic]] = {"float32": np.float32, "int32": np.int32, "bool": np.bool_}
 
+_OF_ONNX = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
+
 Attributes = dict[str, Any]
 
 
@@ -42,7 +44,7 @@ def convert(graph: bytes, shards: Sequence[bytes]) -> bytes:
     try:
         weights = _weights(source, b"".join(_shard(each) for each in shards))
         return _Writer(source, weights).write()
-    except (KeyError, IndexError, TypeError, ValueError, onnx.checker.ValidationError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, *_OF_ONNX) as error:
         raise ConversionError(
             f"the graph is not as TensorFlow.js writes one ({type(error).__name__}: {error})"
         ) from error
@@ -57,7 +59,7 @@ def _read(graph: bytes) -> dict[str, Any]:
     text = graph if graph.lstrip()[:1] == b"{" else _exported(graph)
     try:
         source = json.loads(text if text is graph else _as_json(text.decode()))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ConversionError(f"the graph is not JSON and no module that exports it ({error})") from error
     if not isinstance(source, dict) or "modelTopology" not in source or "weightsManifest" not in source:
         raise ConversionError("the graph has no modelTopology and weightsManifest: not a TensorFlow.js graph model")

@@ -97,7 +97,7 @@ def parse(text: str) -> dict[str, Any]:
     """The members that an edited file names, for `draft`. Raises InvalidRequest with the place of a mistake."""
     try:
         return {name: one for name, one in tomllib.loads(text).items() if name != "name"}
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InvalidRequest(f"That is no TOML: {error}") from error
 
 
