@@ -23,7 +23,7 @@ from appliance.settings import Settings
 
 Said = Callable[[str], None]
 _BESIDE = ("manifest.toml", "LICENSE", "README.md", "golden.json")
-"""Of a model's folder, what goes in beside its weights."""
+"""Of a model's folder: what it is, its licence, and what an operator's own model is adopted with."""
 _SPARE_BYTES = 64 << 20
 
 
@@ -146,7 +146,7 @@ def _weights(settings: Settings, models: Sequence[Manifest], said: Said) -> tupl
             member = Member(f"weights/{one.name}/{state.file}", state.sha256, state.size_bytes)
             pieces.append(_Piece(member, Path(state.path)))
         beside = [settings.models_dir / one.name / name for name in _BESIDE]
-        pieces += [_piece(f"weights/{one.name}/{path.name}", path) for path in beside if path.is_file()]
+        pieces += [_piece(f"models/{one.name}/{path.name}", path) for path in beside if path.is_file()]
         bill.append(sbom.of_model(one, states))
     lock = shelf.lock_file(settings.weights_dir)
     if lock.is_file():
