@@ -275,9 +275,9 @@ find_nvcc() {
 
 make_environment() { # make_environment LIST…
   local list key version options=() is_complete=yes
-  version=$("$python" -c 'import sys; print(sys.executable, *sys.version_info[:2])') || [[ $dry_run == yes ]]
+  version=$("$python" -c 'import sys; print(sys.executable, *sys.version_info[:2])' 2>/dev/null) || [[ $dry_run == yes ]]
   if ! is_done venv "$version" || [[ -e $stamps/installing ]] || ! "$venv/bin/python" -c '' 2>/dev/null; then
-    step "environment: $("$python" --version) in ${venv#"$root/"}"
+    step "environment: $("$python" --version 2>/dev/null || echo Python) in ${venv#"$root/"}"
     run rm -rf "$stamps"
     run "$python" -m venv --clear "$venv"
     mark_done venv "$version"

@@ -96,12 +96,8 @@ def _enter(inside: Path, *command: str) -> int:
         'for each in null zero full random urandom tty; do : >"$0/dev/$each"; mount --bind /dev/$each "$0/dev/$each"; '
         'done && ln -s /proc/self/fd "$0/dev/fd" && exec chroot "$0" "$@"'
     )
-    return subprocess.run(
-        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc"]
-        + ["bash", "-c", within, str(inside), *command],
-        env=environ,
-        stdin=subprocess.DEVNULL,
-    ).returncode
+    apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "bash", "-c", within]
+    return subprocess.run([*apart, str(inside), *command], env=environ, stdin=subprocess.DEVNULL).returncode
 
 
 if __name__ == "__main__":

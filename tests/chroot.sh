@@ -139,11 +139,11 @@ purge_it() {
 everything() {
   local place
   for place in /opt /etc /usr/local /var/lib/customhouse /run /root/customhouse; do
-    # SQLite's log and what is written beside it by looking are no change; nor is the lock
-    [[ ! -d $place ]] || find "$place" ! -name '*.db-wal' ! -name '*.db-shm' -printf '%p %u:%g %m %l\n'
+    [[ -d $place ]] || continue
+    # SQLite's log and its index come and go by looking
+    find "$place" ! -name '*.db-wal' ! -name '*.db-shm' -printf '%p %u:%g %m %l\n'
+    find "$place" -type f ! -name '*.db-wal' ! -name '*.db-shm' -exec sha256sum {} +
   done | sort
-  find /opt /etc /usr/local /root/customhouse /var/lib/customhouse -type f \
-    ! -name '*.db-wal' ! -name '*.db-shm' -print0 2>/dev/null | sort -z | xargs -0 sha256sum
 }
 
 expect() { # expect 'OWNER:GROUP MODE' PATH…

@@ -112,6 +112,10 @@ open_bundle() {
 preflight() {
   local said code=0 asked=(host disk clock permissions gpu memory python.version python.openssl python.authorities)
   step "preflight: what the doctor says of this machine"
+  if ! find_python quietly; then # only a dry run comes here without one
+    say "  would ask: $python -m appliance.doctor ${asked[*]}"
+    return
+  fi
   [[ $dry_run == yes ]] || asked+=(sqlite)   # it writes, to measure
   [[ -e $prefix/current ]] || asked+=(ports) # later it is ours that listens
   said=$(cd "$root" && CUSTOMHOUSE_HOME=$home PYTHONDONTWRITEBYTECODE=1 \
@@ -138,8 +142,7 @@ name_version() {
   local number count=1
   number=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$root/appliance/__init__.py")
   [[ -n $number ]] || die "$root/appliance/__init__.py names no version"
-  source_id=$({ list_sources | digest_of && "$python" -c 'import sys; print(sys.version_info[:2])' && echo "$device"; } |
-    sha256sum | cut -d ' ' -f 1)
+  source_id=$({ list_sources | digest_of && echo "$device" && python_version; } | sha256sum | cut -d ' ' -f 1)
   for (( ; ; count++)); do
     version=$number
     ((count == 1)) || version=$number.r$count
@@ -154,6 +157,8 @@ name_version() {
   venv=$folder/venv
   source_dir=$folder/source
 }
+
+python_version() { "$python" -c 'import sys; print(sys.version_info[:2])' 2>/dev/null || [[ $dry_run == yes ]]; }
 
 is_whole() { [[ -f $1/release.json ]]; } # written last
 
