@@ -19,6 +19,7 @@ COMMANDS = {
     "serve": ("appliance.commands.processes:serve", "Run the HTTP API."),
     "work": ("appliance.commands.processes:work", "Run the worker: jobs, webhooks, sweep."),
     "infer": ("appliance.commands.processes:infer", "Run the model process."),
+    "restart": ("appliance.commands.restart:restart", "Begin a process anew; nobody who is connected is cut off."),
     "status": ("appliance.commands.health:status", "How everything is; exit code 1 when something is wrong."),
     "devices": ("appliance.commands.health:devices", "GPUs, processors, memory, and what of them is ours."),
     "logs": ("appliance.commands.health:logs", "What the processes wrote, together and in order."),

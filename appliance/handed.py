@@ -5,15 +5,21 @@ Run as a program it is the other side: `python -m appliance.handed api=7 -- COMM
 handed over under the name api. LISTEN_PID is the receiver's own number, which nobody knows before it is there.
 """
 
+import errno
 import fcntl
 import os
 import socket
 import sys
+import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import NoReturn
 
+from appliance.errors import Misconfigured
+
 _FIRST = 3
 """The protocol's first descriptor."""
+
+_PORT_S = 3.0  # a server that was just killed may still be going
 
 
 def sockets(environ: MutableMapping[str, str] | None = None) -> dict[str, int]:
@@ -33,16 +39,25 @@ def sockets(environ: MutableMapping[str, str] | None = None) -> dict[str, int]:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket to be listened on, here or by whom it is handed to. Raises OSError."""
+    """A socket to be listened on, here or by whom it is handed to. Ours alone: without SO_REUSEPORT, with which two
+    servers would quietly share a port. Raises Misconfigured."""
     fresh = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        fresh.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
-        fresh.bind((host, port))
-    except OSError:
-        fresh.close()
-        raise
-    return fresh
+    fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    fresh.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
+    until = time.monotonic() + _PORT_S
+    while True:
+        try:
+            fresh.bind((host, port))
+            return fresh
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and time.monotonic() < until:
+                time.sleep(0.1)
+                continue
+            fresh.close()
+            raise Misconfigured(
+                f"{host}:{port} cannot be listened on ({error.strerror}); "
+                "stop the program that has it, or set CUSTOMHOUSE_SERVER_PORT or CUSTOMHOUSE_SERVER_HOST"
+            ) from error
 
 
 def command(given: Mapping[str, int], argv: Sequence[str]) -> list[str]:

@@ -55,6 +55,12 @@ class Heart:
             fresh.write_bytes(msgspec.json.encode(self._beat))
             fresh.replace(self._path)
 
+    def late(self, name: str, limit_s: float) -> bool:
+        """Whether this round has not come to an end, good or bad, for so long."""
+        with self._lock:
+            one, started = self._beat.rounds[name], self._beat.started_at
+        return clock.now_ms() - max(one.at or 0, one.failed_at or 0, started) > limit_s * 1000
+
     def stop(self) -> None:
         """Say that we have left."""
         self._path.unlink(missing_ok=True)

@@ -208,7 +208,7 @@ def _origin(
     if in_file:
         return "file", path
     folder = environ.get("CREDENTIALS_DIRECTORY")
-    if variable == "CUSTOMHOUSE_BILLING_STRIPE_KEY_FILE" and folder and value == str(Path(folder) / "stripe-key"):
+    if folder and isinstance(value, str) and Path(value).parent == Path(folder):
         return "credential", str(value)
     return ("file", path) if is_changed else ("default", "")
 

@@ -13,8 +13,9 @@ import logging
 import os
 import select
 import socket
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,8 @@ class Lanes:
         self._settings = settings
         self._hueys: dict[str, Any] = {}
         self._tasks: dict[str, Any] = {}
-        self._consumers: list[Any] = []
+        self._consumers: dict[str, Any] = {}
+        self._since: dict[int, float] = {}  # thread → since when it has had its present step in hand
         for lane in LANES:
             huey = Huey(
                 lane,
@@ -135,7 +137,7 @@ class Lanes:
                 doorbell=settings.run_dir / f"{lane}.sock",
             )
             self._hueys[lane] = huey
-            self._tasks[lane] = _task(huey, on_delivery if lane == "webhooks" else on_job)
+            self._tasks[lane] = _task(huey, self._timed(on_delivery if lane == "webhooks" else on_job))
 
     def job(self, job_id: str, kind: JobKind) -> None:
         """Wake a worker for this job. Never raises: what is not said here, sweep says later."""
@@ -145,7 +147,9 @@ class Lanes:
         self._put("webhooks", delivery_id, 0)
 
     def follow(self, follow_up: FollowUp, kind: JobKind) -> None:
-        """Wake whom a transaction named."""
+        """Wake whom a transaction named. A thread of a lane that says so has ended a step."""
+        if threading.get_ident() in self._since:
+            self._since[threading.get_ident()] = time.monotonic()
         if follow_up.has_work:
             self.job(follow_up.job_id, kind)
         if follow_up.delivery_id is not None:
@@ -187,14 +191,25 @@ class Lanes:
             # ours are in the process's main; Huey offers no switch
             consumer._set_signal_handlers = _leave_signals_alone  # pyright: ignore[reportPrivateUsage]
             consumer.start()
-            self._consumers.append(consumer)
+            self._consumers[lane] = consumer
+
+    def stuck(self, limits_s: Mapping[str, float]) -> list[str]:
+        """The lanes in which nobody moves: every thread has had one step in hand for longer than its lane's limit, or
+        has died. Nothing before start()."""
+        now = time.monotonic()
+        found: list[str] = []
+        for lane, consumer in self._consumers.items():
+            here = [thread.ident for _, thread in consumer.worker_threads if thread.is_alive()]
+            if all(now - self._since.get(ident, now) > limits_s[lane] for ident in here):
+                found.append(lane)
+        return found
 
     def stop(self, timeout_s: float) -> None:
         """Let every thread finish what it has in hand, for `timeout_s` at most."""
-        for consumer in self._consumers:
+        for consumer in self._consumers.values():
             consumer.stop_flag.set()
         until = time.monotonic() + timeout_s
-        for consumer in self._consumers:
+        for consumer in self._consumers.values():
             for _, thread in consumer.worker_threads:
                 thread.join(max(0.0, until - time.monotonic()))
 
@@ -202,6 +217,17 @@ class Lanes:
         """Let go of the queue file and the doorbells; after stop() where it was started."""
         for huey in self._hueys.values():
             huey.storage.close()
+
+    def _timed(self, handler: Handler) -> Handler:
+        def handle(subject: str) -> None:
+            me = threading.get_ident()
+            self._since[me] = time.monotonic()
+            try:
+                handler(subject)
+            finally:
+                self._since.pop(me, None)
+
+        return handle
 
     def _put(self, lane: str, subject: str, priority: int) -> None:
         try:

@@ -307,9 +307,9 @@ def test_systemd_hears_that_it_is_ready_once_the_models_are_loaded(tmp_path: Pat
         ear.settimeout(10)
         environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "CUSTOMHOUSE_INFERENCE_MODELS": "tiny"}
         with Process(home, models, **environ) as process:
-            assert ear.recv(100) == b"READY=1"
+            assert ear.recv(200) == b"READY=1\nSTATUS=1 model answers on cpu"
             assert named(process, "tiny").state is ModelState.READY
-        assert ear.recv(100) == b"STOPPING=1"
+        assert ear.recv(200).startswith(b"STOPPING=1\n")
         assert process.popen.returncode == 0
 
 

@@ -1,7 +1,6 @@
 """`customhouse serve`: the application on Granian. The port is ours alone, or was handed to us, and whoever started us
 hears that we are ready, and that we live."""
 
-import errno
 import logging
 import os
 import resource
@@ -41,14 +40,13 @@ _BACKLOG = 4096  # connections that wait to be taken; the kernel allows no more 
 _OWN_FILES = 512  # descriptors beside the connections': databases, a thread each, sockets, uploads being written
 
 _FINISH_S = 15  # requests in hand may end; streams are cut
-_PORT_S = 3.0  # a server that was just killed may still be going
 _BEAT_S = 5.0
 _SHARE = 4  # beats in the time that systemd waits for one of ours: one may be late
 
 
 def main(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT, then finish what is in hand. Raises Misconfigured when it cannot listen."""
-    listener = _handed() or _bound(settings.server.host, settings.server.port)
+    listener = _handed() or handed.bound(settings.server.host, settings.server.port)
     if settings.server.workers > 1:
         _count_together(settings.run_dir / "metrics")
     ear, mouth = os.pipe2(os.O_CLOEXEC)
@@ -191,22 +189,6 @@ def _handed() -> socket.socket | None:
     if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM:
         raise Misconfigured("the socket handed over as api is none of TCP; see ListenStream= in customhouse-api.socket")
     return listener
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """Ours alone: without SO_REUSEPORT, with which two servers would quietly share a port. Raises Misconfigured."""
-    until = time.monotonic() + _PORT_S
-    while True:
-        try:
-            return handed.bound(host, port)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE and time.monotonic() < until:
-                time.sleep(0.1)
-                continue
-            raise Misconfigured(
-                f"{host}:{port} cannot be listened on ({error.strerror}); "
-                "stop the program that has it, or set CUSTOMHOUSE_SERVER_PORT or CUSTOMHOUSE_SERVER_HOST"
-            ) from error
 
 
 def _told(listener: socket.socket) -> str:

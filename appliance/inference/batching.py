@@ -85,6 +85,7 @@ class Lane(Generic[ItemT, ResultT]):
         self._changed = threading.Condition()
         self._waiting: deque[_Waiting[ItemT, ResultT]] = deque()
         self._asking: Callable[[Sequence[ItemT]], Sequence[ResultT]] | None = None
+        self._asked_at: float | None = None
         self._is_stopped = False
         self._answered = 0
         self._batches: Counter[int] = Counter()
@@ -126,6 +127,13 @@ class Lane(Generic[ItemT, ResultT]):
             self._changed.notify_all()
         self._thread.join()
 
+    def is_stuck(self, limit_s: float) -> bool:
+        """One batch has been in hand for so long, or nobody is there to take one."""
+        asked_at = self._asked_at
+        if asked_at is not None and time.monotonic() - asked_at > limit_s:
+            return True
+        return not self._thread.is_alive() and not self._is_stopped
+
     def figures(self) -> Figures:
         with self._changed:
             ordered = sorted(self._latencies)
@@ -147,7 +155,7 @@ class Lane(Generic[ItemT, ResultT]):
                 self._answer(batch)
             del batch  # or an idle lane would hold its last pictures
             with self._changed:
-                self._asking = None
+                self._asking = self._asked_at = None
                 self._changed.notify_all()
 
     def _gather(self) -> list[_Waiting[ItemT, ResultT]] | None:
@@ -169,7 +177,7 @@ class Lane(Generic[ItemT, ResultT]):
                     self._finish(call, place, Expired("It waited too long for the model; its deadline passed."))
                 else:
                     batch.append((call, place))
-            self._asking = self._ask
+            self._asking, self._asked_at = self._ask, now
             return batch
 
     def _answer(self, batch: list[_Waiting[ItemT, ResultT]]) -> None:
@@ -190,6 +198,7 @@ class Lane(Generic[ItemT, ResultT]):
         """One result an item. When the batch fails it is asked item by item, so that a bad one fails alone."""
         with self._changed:
             self._batches[len(items)] += 1
+            self._asked_at = time.monotonic()
         try:
             results = ask(items)
             if len(results) != len(items):

@@ -118,6 +118,12 @@ class Registry:
     def statuses(self) -> list[ModelStatus]:
         return [self._status(place) for place in self._places.values()]
 
+    def stuck(self) -> list[str]:
+        """The models whose lane does not move any more."""
+        limit_s = self._settings.inference.stuck_s
+        lanes = [(name, place.lane) for name, place in self._places.items()]
+        return [name for name, lane in lanes if lane is not None and lane.is_stuck(limit_s)]
+
     def degraded(self) -> list[str]:
         """Sentences: models that do not run as they should."""
         sentences: list[str] = []

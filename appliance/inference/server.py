@@ -22,10 +22,12 @@ from appliance.errors import Misconfigured
 from appliance.inference import manifest
 from appliance.inference.door import create_app
 from appliance.inference.registry import Registry
+from appliance.inference.wire import ModelState
 from appliance.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_BEAT_S = 5.0
 _BACKLOG = 1024  # callers at once: each thread of the worker and of the API holds one connection
 
 
@@ -43,12 +45,12 @@ def main(settings: Settings) -> int:
         registry = Registry(settings, manifest.read_all(settings.models_dir))
         registry.open_wanted(categories.load(settings.categories_file))
         try:
-            return asyncio.run(_serve(create_app(registry, settings), settings.inference_socket))
+            return asyncio.run(_serve(create_app(registry, settings), settings.inference_socket, registry))
         finally:
             registry.close()
 
 
-async def _serve(app: Litestar, path: Path) -> int:
+async def _serve(app: Litestar, path: Path, registry: Registry) -> int:
     """Until a signal comes. Returns 1 when the server ended by itself."""
     path.unlink(missing_ok=True)  # a killed process left it; ours is the lock, so nobody listens there
     server = Server(
@@ -70,20 +72,45 @@ async def _serve(app: Litestar, path: Path) -> int:
         nonlocal stopped
         if not stopped:
             log.info("model process stops; it finishes what is in hand")
-            notify.stopping()
+            notify.stopping("answers what is in hand")
         stopped = True
         server.stop()
 
     def ready() -> None:
         log.info("model process ready", extra={"socket": str(path), "pid": os.getpid()})
-        notify.ready()
+        notify.ready(_told(registry))
 
     loop = asyncio.get_running_loop()
+    alive = loop.create_task(_say_alive(registry))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     server.on_startup(ready)  # after the socket listens
     await server.serve()
+    alive.cancel()
     return 0 if stopped else 1
+
+
+async def _say_alive(registry: Registry) -> None:
+    """As long as this loop turns and no model has had one batch in hand for too long."""
+    awaited_s = notify.watchdog_s()
+    if awaited_s is None:
+        return
+    was: list[str] = []
+    while True:
+        stuck = registry.stuck()
+        if not stuck:
+            notify.alive(_told(registry))
+        elif stuck != was:
+            log.error("model stuck; systemd is told no more that this process lives", extra={"models": stuck})
+        was = stuck
+        await asyncio.sleep(min(_BEAT_S, awaited_s / 4))
+
+
+def _told(registry: Registry) -> str:
+    models = [each for each in registry.statuses() if each.state is ModelState.READY]
+    devices = ", ".join(sorted({each.device for each in models}))
+    many = "1 model answers" if len(models) == 1 else f"{len(models)} models answer"
+    return f"{many} on {devices}" if models else "no model is loaded"
 
 
 _TO_OURS = {

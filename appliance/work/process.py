@@ -17,7 +17,7 @@ from appliance.inference.client import Models
 from appliance.media.decoders import Decoders
 from appliance.outbound import Outbound
 from appliance.settings import Settings
-from appliance.tasks import Lanes
+from appliance.tasks import LANES, Lanes
 from appliance.text import language
 from appliance.text.engine import Engine
 from appliance.webhooks import deliver, deliveries
@@ -30,6 +30,9 @@ from appliance.work.sweep import Sweep, every
 log = logging.getLogger(__name__)
 
 _MEDIA_SWEEP_S = 600.0
+_BEAT_S = 5.0
+_LONG = 4  # times as long a step of a video may take
+_VITAL = ("sweep", "leases")
 _FINISH_S = 25.0  # what is in hand may end; systemd kills after 30
 
 
@@ -62,6 +65,25 @@ def main(settings: Settings) -> int:
         hands.models.close()
         house.close()
     return 0
+
+
+def _say_alive(lanes: Lanes, heart: heartbeat.Heart, stuck_s: float, stop: threading.Event) -> None:
+    """Until `stop` is set: as long as every lane moves, and the rounds without which nothing would."""
+    awaited_s = notify.watchdog_s()
+    if awaited_s is None:
+        stop.wait()
+        return
+    limits_s = {lane: stuck_s * (_LONG if lane == "media" else 1) for lane in LANES}
+    was: list[str] = []
+    while True:
+        stuck = lanes.stuck(limits_s) + [name for name in _VITAL if heart.late(name, stuck_s)]
+        if not stuck:
+            notify.alive()
+        elif stuck != was:
+            log.error("worker stuck; systemd is told no more that it lives", extra={"lanes": stuck})
+        was = stuck
+        if stop.wait(min(_BEAT_S, awaited_s / 4)):
+            return
 
 
 def refuse_incapable_judge(settings: Settings) -> None:
@@ -112,8 +134,9 @@ def _run(hands: Hands, settings: Settings, stop: threading.Event) -> None:
     heart.beat()
     threading.Thread(target=every, args=(heartbeat.EVERY_S, heart.beat, stop.wait), daemon=True).start()
     log.info("worker ready", extra={"threads": settings.worker.threads, "pid": os.getpid()})
-    notify.ready()
-    stop.wait()
+    notify.ready(f"{settings.worker.threads} threads work")
+    _say_alive(lanes, heart, settings.worker.stuck_s, stop)
+    notify.stopping("finishes what is in hand")
     log.info("worker stops; it finishes what is in hand")
     lanes.stop(_FINISH_S)
     heart.stop()
