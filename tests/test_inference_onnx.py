@@ -107,7 +107,7 @@ def test_a_manifest_that_does_not_fit_its_graph_is_refused(house: Settings, befo
 def test_a_file_that_is_missing_or_damaged_is_named(house: Settings):
     weights = house.weights_dir / "tiny" / "model.onnx"
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(Misconfigured, match=r"tiny/model\.onnx: onnxruntime cannot open it"):
+    with pytest.raises(Misconfigured, match=r"tiny/model\.onnx: sha256 is not the one"):
         runtime.open_model(house, described(house))
     weights.unlink()
     with pytest.raises(Misconfigured, match="is not there; run: customhouse models fetch tiny"):

@@ -54,6 +54,14 @@ def start(house: Settings, opened: list[Registry], **inference: object) -> Regis
     return registry
 
 
+def answer(registry: Registry, name: str) -> dict[str, float]:
+    pending = registry.ask(name, LOOKS, [picture(200)], time.monotonic() + 30)
+    assert not isinstance(pending, Problem)
+    [found] = pending.result(30)
+    assert not isinstance(found, Exception)
+    return found.scores
+
+
 def states(registry: Registry) -> dict[str, str]:
     return {model.name: model.state.value for model in registry.statuses()}
 
@@ -87,16 +95,33 @@ def test_a_named_model_that_cannot_be_opened_is_a_sentence(
 
 def test_a_model_that_failed_says_so_until_it_loads(house: Settings, opened: list[Registry]):
     registry = start(house, opened)
+    file = house.weights_dir / "unused" / "model.onnx"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-20])
     with pytest.raises(Misconfigured):
-        registry.load("broken")
-    assert states(registry)["broken"] == "failed"
+        registry.load("unused")
+    assert states(registry)["unused"] == "failed"
     assert len(registry.degraded()) == 1
-    refused = registry.ask("broken", LOOKS, [picture(1)], time.monotonic() + 9)
+    refused = registry.ask("unused", LOOKS, [picture(1)], time.monotonic() + 9)
     assert isinstance(refused, Problem)
     assert "could not be loaded" in refused.message
-    (house.weights_dir / "broken" / "model.onnx").write_bytes(tinyonnx.graph())
-    assert registry.load("broken").state is ModelState.READY
+    file.write_bytes(whole)
+    assert registry.load("unused").state is ModelState.READY
     assert registry.degraded() == []
+
+
+def test_weights_that_were_replaced_under_it_are_refused_and_the_open_ones_stay(
+    house: Settings, opened: list[Registry]
+):
+    """Found on 2026-11-21 by tests/faults: another model's file, which opens just as well, decided in its place."""
+    registry = start(house, opened)
+    file = house.weights_dir / "used" / "model.onnx"
+    before = answer(registry, "used")
+    file.write_bytes(tinyonnx.graph(inverted=True))
+    with pytest.raises(Misconfigured, match="torn or was replaced; run: customhouse models fetch used"):
+        registry.reload("used")
+    assert answer(registry, "used") == before
+    assert any("torn or was replaced" in sentence for sentence in registry.degraded())
 
 
 def test_weights_that_are_fetched_later_can_be_loaded_without_a_restart(house: Settings, opened: list[Registry]):

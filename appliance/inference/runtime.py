@@ -8,12 +8,14 @@ import hashlib
 import importlib
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
-from appliance.errors import Misconfigured
+from appliance.errors import Misconfigured, WeightsError
+from appliance.inference import shelf
 from appliance.inference.manifest import Manifest, Task
 from appliance.inference.wire import Answer, Pixels, Question
 from appliance.settings import Settings
@@ -112,6 +114,7 @@ def open_model(settings: Settings, manifest: Manifest) -> OpenModel:
         raise Misconfigured(
             f"{manifest.name}: {missing[0]} is not there; run: customhouse models fetch {manifest.name}"
         )
+    refuse_others(settings, manifest)
     module, _, function = OPENERS[pair].partition(":")
     opener = cast(Opener, getattr(importlib.import_module(module), function))
     model = opener(settings, manifest, folder)
@@ -130,12 +133,39 @@ def missing_files(manifest: Manifest, folder: Path) -> list[Path]:
 
 def digest_of(manifest: Manifest, folder: Path) -> str:
     """First 12 hex digits: the sha256 of a single file, or of its files' digests in the manifest's order."""
-    digests: list[bytes] = []
-    for file in manifest.files:
-        with (folder / file.name).open("rb") as opened:
-            digests.append(hashlib.file_digest(opened, "sha256").digest())
+    digests = [_sha256(folder / file.name) for file in manifest.files]
     whole = digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digests)).digest()
     return whole.hex()[:12]
+
+
+def refuse_others(settings: Settings, manifest: Manifest) -> None:
+    """Only what the manifest, or the lock, calls by its digest is opened: a file that is torn, swapped or rotten may
+    well open, and decides otherwise. Raises Misconfigured."""
+    folder = settings.weights_dir / manifest.name
+    try:
+        lock = shelf.read_lock(settings.weights_dir)
+    except WeightsError as error:
+        raise Misconfigured(error.message) from error
+    _digests.cache_clear()  # every byte is read again: a disk changes them without a new time
+    for file in manifest.files:
+        known = file.sha256 or (lock[file.source].sha256 if file.source in lock else "")
+        if known and _sha256(folder / file.name).hex() != known:
+            raise Misconfigured(
+                f"{folder / file.name}: sha256 is not the one that is known of it: it is torn or was replaced; "
+                f"run: customhouse models fetch {manifest.name}"
+            )
+
+
+def _sha256(path: Path) -> bytes:
+    """Read once for a model that is opened, not once to check it and once to name it: 2 s a gigabyte."""
+    status = path.stat()
+    return _digests(path, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@lru_cache(maxsize=64)
+def _digests(path: Path, _size: int, _mtime_ns: int, _inode: int) -> bytes:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").digest()
 
 
 def _canary(manifest: Manifest, model: OpenModel) -> None:
