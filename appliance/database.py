@@ -43,6 +43,7 @@ _Answer = tuple[_Waiter, Any, Exception | None]
 
 _PATIENCE_S = 15.0  # who waits for an answer over HTTP waits no longer than this for the file
 _TOGETHER = 256  # the most functions in one commit: keeps p99 low when thousands wait
+_SLOW_S = 5.0  # a commit that takes longer waits for somebody else's lock, or for the disk
 
 
 def connect(path: Path, *, timeout_s: float = 30.0) -> sqlite3.Connection:
@@ -203,6 +204,8 @@ class Database:
         self._why_not = why_not
         self._local = threading.local()
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._failed = ""
+        self._commit_began: float | None = None
         self._writer = threading.Thread(target=self._write_all, name="database-writer", daemon=True)
         if not why_not:
             self._writer.start()
@@ -255,6 +258,19 @@ class Database:
                 raise
             raise Unavailable("The database cannot be written at the moment; try again", retry_after_s=5) from error
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be written, as the last commit found; empty when it could, or nothing was to be written."""
+        began = self._commit_began
+        if began is not None and time.monotonic() - began > _SLOW_S:
+            return f"a commit has been waiting for {time.monotonic() - began:.0f} s: another program holds the lock"
+        return self._failed
+
+    def try_again(self) -> None:
+        """Have the writer find out whether `trouble` is over; nobody waits for it."""
+        if self._waiting.empty():
+            self._waiting.put((_touch, Future()))
+
     def close(self) -> None:
         """Finish what waits, then stop the writer."""
         if self._why_not:
@@ -263,7 +279,7 @@ class Database:
         self._writer.join()
 
     def _write_all(self) -> None:
-        conn = connect(self.path)
+        conn: Connection | None = None
         while (first := self._waiting.get()) is not None:
             together = [first]
             stop = False
@@ -273,13 +289,33 @@ class Database:
                     stop = True
                     break
                 together.append(item)
-            self._commit(conn, together)
+            self._commit_began = time.monotonic()
+            conn, self._failed = self._commit_on(conn, together)
+            self._commit_began = None
             if stop:
                 break
-        conn.close()
+        if conn is not None:
+            conn.close()
 
-    def _commit(self, conn: Connection, together: list[_Waiting]) -> None:
-        """One transaction for all of `together`; then, and only then, everybody is answered."""
+    def _commit_on(self, conn: Connection | None, together: list[_Waiting]) -> tuple[Connection | None, str]:
+        """The connection to go on with, and why nothing was committed. Raises nothing, whatever the disk does: without
+        this thread everybody would wait for ever."""
+        if conn is None:
+            try:
+                conn = connect(self.path)
+            except Exception as error:
+                _answer([(future, None, _unavailable(error)) for _, future in together])
+                return None, str(error)
+        failed = self._commit(conn, together)
+        if failed and conn.in_transaction:  # it could not even be rolled back
+            with contextlib.suppress(sqlite3.Error):
+                conn.close()
+            return None, failed
+        return conn, failed
+
+    def _commit(self, conn: Connection, together: list[_Waiting]) -> str:
+        """One transaction for all of `together`; then, and only then, everybody is answered. Why it failed; empty when
+        it did not."""
         answers: list[_Answer] = []
         try:
             conn.execute("BEGIN IMMEDIATE")
@@ -297,11 +333,18 @@ class Database:
                 conn.execute("RELEASE one")
             conn.execute("COMMIT")
         except Exception as error:  # nothing of the batch is on disk: everybody is told so
-            if conn.in_transaction:
-                conn.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):
+                if conn.in_transaction:
+                    conn.execute("ROLLBACK")
             _answer([(future, None, _unavailable(error)) for _, future in together])
-            return
+            return str(error) or type(error).__name__
         _answer(answers)
+        return next((str(error) for _, _, error in answers if isinstance(error, sqlite3.OperationalError)), "")
+
+
+def _touch(conn: Connection) -> None:
+    """The least that has to reach the disk."""
+    conn.execute("UPDATE backlog SET open_jobs = open_jobs")
 
 
 def _answer(answers: list[_Answer]) -> None:

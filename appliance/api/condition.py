@@ -102,6 +102,9 @@ class Condition:
             log.warning("database not readable", exc_info=True)
             broken.append("The database cannot be read; see the log")
             return False
+        if why := self._house.db.trouble:
+            broken.append(f"The database cannot be written, nothing is accepted: {why}. Look at the disk")
+            self._house.db.try_again()  # who is told that we are down sends nothing that would find out
         return True
 
     def _depths(self, broken: list[str]) -> dict[str, int]:

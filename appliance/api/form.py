@@ -6,6 +6,7 @@ that a 300 MB video costs two of memory. A file that is not adopted by a job is 
 
 import asyncio
 import hashlib
+import logging
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -24,6 +25,8 @@ from multipart import (  # pyright: ignore[reportMissingTypeStubs]  # typed insi
 
 from appliance import clock
 from appliance.errors import InvalidRequest, PayloadTooLarge, Unavailable, UnsupportedMedia
+
+log = logging.getLogger(__name__)
 
 FIELD_BYTES = 100_000
 """The longest text field: the longest prompt is 20,000 characters of at most 4 bytes."""
@@ -83,7 +86,7 @@ class Upload:
         """All of it at once, on disk when this returns. Raises Unavailable."""
         try:
             with open(self.path, "xb", buffering=0, opener=_private) as file:
-                file.write(content)
+                _write(file, content)
                 os.fsync(file.fileno())
         except OSError as error:
             raise _not_stored(error) from error
@@ -91,8 +94,12 @@ class Upload:
         self.head = content[:64]
 
     def discard(self) -> None:
-        if not self.is_adopted:
+        if self.is_adopted:
+            return
+        try:
             self.path.unlink(missing_ok=True)
+        except OSError as error:  # a disk that fails: what was found is still said, and sweep takes the file away
+            log.warning("upload not removed", extra={"why": error.strerror})
 
 
 class Form(msgspec.Struct):
@@ -339,8 +346,8 @@ class _Parts:
         """Write what waits. Blocks."""
         pieces, self._pieces, self.waiting = self._pieces, [], 0
         if self._file is not None and self._form.upload is not None:
-            self._file.writelines(pieces)
             for piece in pieces:
+                _write(self._file, piece)
                 self._form.upload.sha256.update(piece)
 
     def finish(self) -> None:
@@ -401,6 +408,13 @@ def _put(fields: dict[str, str], name: str, value: str) -> None:
     if name in fields and name in _STRINGS:
         raise InvalidRequest(f"{name} is given twice", details=[{"field": name, "issue": "given twice"}])
     fields[name] = value
+
+
+def _write(file: IO[bytes], content: bytes) -> None:
+    """All of it: the system may take less at a time, and does where the disk ends."""
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
 
 
 def _not_stored(error: OSError) -> Unavailable:

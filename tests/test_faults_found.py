@@ -1,0 +1,123 @@
+"""What the campaign of faults (tests/faults) found, each by itself: how it was, and that it is not so any more."""
+
+import errno
+import io
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar.testing import TestClient
+
+from appliance import database
+from appliance.api import form
+from appliance.api.form import Upload
+from appliance.database import Connection, Database
+from appliance.errors import Unavailable
+from appliance.house import House
+from tests.cast import Person
+from tests.kills import picture
+
+
+class Narrow(io.RawIOBase):
+    """Takes seven bytes at a time, as a disk takes less than all where it ends."""
+
+    def __init__(self) -> None:
+        self.got = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.got += bytes(data[:7])
+        return min(7, len(data))
+
+
+def test_an_upload_is_stored_whole_though_the_disk_takes_it_in_pieces() -> None:
+    """2026-11-21: half a picture was accepted, judged as damaged and charged for, when a write was cut short."""
+    narrow = Narrow()
+    form._write(narrow, b"a picture of forty bytes, or nearly so")  # type: ignore[arg-type]
+    assert narrow.got == b"a picture of forty bytes, or nearly so"
+
+
+def test_a_disk_that_turned_read_only_is_a_503_and_not_a_500(
+    client: TestClient[Any], house: House, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2026-11-21: the half upload could not be removed either, and that was what the caller heard: a 500."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(form._Parts, "finish", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    answer = client.post("/api/v1/moderate/image", files={"image_file": ("a.png", picture(1))}, headers=alice.headers)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+    assert house.db.reader().execute("SELECT count(*) FROM job").fetchone()[0] == 0
+
+
+def test_an_upload_that_cannot_be_removed_is_left_to_sweep(tmp_path: Path) -> None:
+    upload = Upload(tmp_path / "gone", "image_file")
+    (tmp_path / "gone").write_text("no folder: unlink raises NotADirectoryError")
+    upload.discard()
+
+
+def test_the_writer_outlives_a_file_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2026-11-21: its thread ended, and every write after that waited for ever."""
+    path = tmp_path / "customhouse.db"
+    database.migrate(path)
+    real = database.connect
+
+    def failing(*_: object, **__: object) -> Connection:
+        raise database.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(database, "connect", failing)
+    db = Database(path)
+    with pytest.raises(Unavailable, match="disk I/O error"):
+        db.write(lambda conn: None)
+    assert db.trouble == "disk I/O error"
+    monkeypatch.setattr(database, "connect", real)
+    assert db.write(lambda conn: 7) == 7
+    assert db.trouble == ""
+    db.close()
+
+
+def test_health_says_that_nothing_can_be_written_and_finds_out_by_itself_when_it_can(
+    client: TestClient[Any], house: House
+) -> None:
+    """2026-11-21: with a disk that failed every write /health answered that all was well."""
+    full = "PRAGMA max_page_count = 1"  # a full disk, to the writer's connection
+    house.db.write(lambda conn: conn.execute(full).fetchone())
+
+    def much(conn: Connection) -> None:
+        conn.execute("CREATE TABLE much (content BLOB)")
+        conn.execute("INSERT INTO much VALUES (zeroblob(1000000))")
+
+    with pytest.raises(Unavailable, match="full"):
+        house.db.write(much)
+    time.sleep(1.1)  # health looks once a second
+    said = client.get("/health").json()
+    assert any("cannot be written" in sentence and "full" in sentence for sentence in said["degraded"])
+    _until(lambda: "cannot be written" not in str(client.get("/health").json()["degraded"]))
+
+
+def test_health_says_that_somebody_holds_the_lock(
+    client: TestClient[Any], house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_SLOW_S", 0.2)
+    blocker = database.connect(house.db.path)
+    blocker.execute("BEGIN IMMEDIATE")
+    waiting = threading.Thread(target=house.db.write, args=(lambda conn: None,))
+    waiting.start()
+    _until(lambda: "holds the lock" in str(client.get("/health").json()["degraded"]))
+    blocker.execute("ROLLBACK")
+    waiting.join(60)
+    _until(lambda: "holds the lock" not in str(client.get("/health").json()["degraded"]))
+    blocker.close()
+
+
+def _until(is_so: Any) -> None:
+    until = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.1)
