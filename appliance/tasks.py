@@ -15,7 +15,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,46 @@ class _Storage(huey_storage.SqliteStorage):
         self._ear: socket.socket | None = None
         self._mouth = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._mouth.setblocking(False)
-        super().__init__(*args, **kwargs)
+        self._inode = 0
+        try:
+            super().__init__(*args, **kwargs)
+        except sqlite3.DatabaseError as error:
+            if not _is_damaged(error):
+                raise
+            super().__init__(*args, **kwargs)  # a new one
+
+    @contextlib.contextmanager
+    def db(self, commit: bool = False, close: bool = False) -> Generator[Any]:
+        """As Huey's, but on the file that is there: one that was deleted is let go of, as others put their messages
+        into the new one, and one that a power cut damaged makes room for a new one. Sweep fills it."""
+        if self._conn is not None and self._inode != _inode(self.filename):
+            self.close_file()
+        try:
+            with super().db(commit, close) as cursor:
+                yield cursor
+        except sqlite3.DatabaseError as error:
+            if _is_damaged(error):
+                log.error("queue file damaged; a new one is begun", extra={"file": self.filename, "why": str(error)})
+                is_ours = self._inode == _inode(self.filename)
+                self.close_file()
+                if is_ours:  # else somebody has begun a new one
+                    remove(Path(self.filename))
+            raise
 
     def _create_connection(self) -> Any:
         conn = sqlite3.connect(self.filename, timeout=10, check_same_thread=False, isolation_level=None)
+        self._inode = _inode(self.filename)
         conn.execute("PRAGMA journal_mode = WAL")
         conn.execute("PRAGMA synchronous = OFF")  # rows are the truth: this file may be lost
+        for statement in self.ddl:  # the file may be new, though the process is not
+            conn.execute(statement)
         return conn
+
+    def close_file(self) -> None:
+        with self.lock, contextlib.suppress(sqlite3.Error):
+            conn, self._conn = self._conn, None
+            if conn is not None:
+                conn.close()
 
     def listen(self) -> None:
         """Become the one who is woken."""
@@ -109,6 +142,18 @@ class _Storage(huey_storage.SqliteStorage):
                 self._ear.recv(16)
             found = super().dequeue()
         return found
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
+
+
+def _is_damaged(error: sqlite3.DatabaseError) -> bool:
+    """Malformed, or no database at all; not merely locked, full or failing."""
+    return not isinstance(error, sqlite3.OperationalError)
 
 
 Handler = Callable[[str], None]
@@ -251,10 +296,13 @@ def _leave_signals_alone() -> None:
 
 def forget(settings: Settings) -> None:
     """Remove the queue file, e.g. after it was damaged: sweep fills a new one."""
+    remove(settings.queue)
+
+
+def remove(path: Path) -> None:
+    """A database file and what lies beside it."""
     for suffix in ("", "-wal", "-shm"):
-        path = settings.queue.with_name(settings.queue.name + suffix)
-        if path.exists():
-            os.remove(path)
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def default_enqueue(path: Path) -> tuple[Callable[[str], None], Callable[[], None]]:

@@ -1,6 +1,7 @@
 """The lanes: real Huey, a real queue file, a real doorbell."""
 
 import threading
+import time
 
 import pytest
 
@@ -76,3 +77,38 @@ def test_a_queue_that_cannot_be_written_does_not_break_the_caller(folders: Setti
     folders.queue.mkdir()
     lanes.job("job-1", JobKind.PROMPT)
     lanes.close()
+
+
+def test_a_queue_file_that_is_damaged_makes_room_for_a_new_one(folders: Settings) -> None:
+    """Found on 2026-11-21 by tests/faults: after a power cut neither worker nor API started, and one that ran worked
+    off nothing more, until somebody deleted the file."""
+    heard: list[str] = []
+    worker = Lanes(folders, on_job=heard.append)
+    worker.start({"prompts": 1, "media": 1, "webhooks": 1})
+    api = Lanes(folders)
+    for suffix in ("-wal", "-shm"):
+        folders.queue.with_name(folders.queue.name + suffix).write_bytes(b"\xff" * 8192)
+    folders.queue.write_bytes(b"torn" * 5000)
+    late = Lanes(folders)  # a process that starts now
+    until = time.monotonic() + 60
+    while "again" not in heard and time.monotonic() < until:
+        api.job("again", JobKind.PROMPT)
+        time.sleep(0.05)
+    worker.stop(10)
+    for lanes in (worker, api, late):
+        lanes.close()
+    assert "again" in heard
+
+
+def test_a_queue_file_that_is_deleted_under_two_processes_is_shared_again(folders: Settings) -> None:
+    """Found on 2026-11-21 by tests/faults: each went on with a deleted file of its own, and only sweep, every other
+    second, brought them together, until one of them was started again."""
+    api, worker = Lanes(folders), Lanes(folders)
+    api.job("before", JobKind.PROMPT)
+    assert worker.depth("prompts") == 1
+    tasks.forget(folders)
+    assert worker.depth("prompts") == 0
+    api.job("after", JobKind.PROMPT)
+    assert worker.depth("prompts") == 1
+    api.close()
+    worker.close()
