@@ -14,6 +14,8 @@ import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import NoReturn
 
+from appliance import installed
+
 from appliance.errors import Misconfigured
 
 _FIRST = 3
@@ -65,7 +67,7 @@ def command(given: Mapping[str, int], argv: Sequence[str]) -> list[str]:
     if not given:
         return list(argv)
     pairs = [f"{name}={descriptor}" for name, descriptor in given.items()]
-    return [sys.executable, "-m", "appliance.handed", *pairs, "--", *argv]
+    return [*installed.python(), "-m", "appliance.handed", *pairs, "--", *argv]
 
 
 def _become(given: Mapping[str, int], argv: Sequence[str]) -> NoReturn:

@@ -35,6 +35,8 @@ class State(msgspec.Struct, frozen=True):
 class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     verb: str
     names: tuple[str, ...] = ()
+    within_s: float = 0.0
+    """It has to be so; 0 = as the supervisor thinks fit."""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -56,7 +58,7 @@ def is_up(run_dir: Path) -> bool:
     return False
 
 
-def ask(run_dir: Path, verb: str, *names: str) -> list[State]:
+def ask(run_dir: Path, verb: str, *names: str, within_s: float = 0.0) -> list[State]:
     """Have `names` (none: all) restarted, stopped or started, and wait until it is so; status only tells. A restart
     returns when the new process has said that it is ready. Raises NotUp, and InvalidRequest with what went wrong."""
     path = path_in(run_dir)
@@ -69,7 +71,7 @@ def ask(run_dir: Path, verb: str, *names: str) -> list[State]:
         except OSError as error:
             raise NotUp(f"customhouse up does not run for {run_dir.parent}") from error
         try:
-            line.sendall(msgspec.json.encode(Asked(verb, names)) + b"\n")
+            line.sendall(msgspec.json.encode(Asked(verb, names, within_s)) + b"\n")
             with line.makefile("rb") as answer:
                 told = msgspec.json.decode(answer.readline(_LINE_BYTES), type=Told)
         except (OSError, msgspec.MsgspecError) as error:

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import handed, supervised
+from appliance import handed, installed, supervised
 from appliance.house import make_folder
 from appliance.settings import Settings
 from appliance.supervised import Asked, State, Told
@@ -37,6 +36,7 @@ _LONGEST_WAIT_S = 30.0
 _HEALTHY_S = 60.0  # a process that ran this long starts again at once
 _STOP_S = 35.0
 _READY_S = 240.0
+_CRASHES = 2  # of what was asked for, until the asker hears that it does not start
 _TICK_S = 0.1
 _BACKLOG = 4096
 _LINE_BYTES = 4096
@@ -55,6 +55,8 @@ class _Process(msgspec.Struct):
     start_at: float = 0.0
     is_wanted: bool = True
     is_ready: bool = False
+    was_ready: bool = False
+    """Once, of whatever version: it is no setting that is wrong."""
     stopping_since: float | None = None
     status: str = ""
 
@@ -135,7 +137,7 @@ class Supervisor:
         with self._lock:
             return [self._state(one) for one in self._processes]
 
-    def restart(self, *names: str) -> list[State]:
+    def restart(self, *names: str, within_s: float = _READY_S) -> list[State]:
         """One after the other: it finishes what it has in hand, another begins; returns when that is ready. The API's
         socket stays open meanwhile. Needs watch() to run. Raises TimeoutError."""
         for one in self._named(names):
@@ -143,24 +145,26 @@ class Supervisor:
                 before = one.starts
                 one.is_wanted = True
                 self._ask_to_stop(one)
-            self._await(lambda one=one, before=before: one.starts > before and one.is_ready, one)
+                self._forgive(one)
+            self._await(lambda one=one, before=before: one.starts > before and one.is_ready, one, within_s)
         return self.states()
 
-    def halt(self, *names: str) -> list[State]:
+    def halt(self, *names: str, within_s: float = _READY_S) -> list[State]:
         """Stop them, and leave them stopped. Raises TimeoutError."""
         for one in self._named(names):
             with self._lock:
                 one.is_wanted = False
                 self._ask_to_stop(one)
-            self._await(lambda one=one: one.popen.poll() is not None, one)
+            self._await(lambda one=one: one.popen.poll() is not None, one, within_s, is_starting=False)
         return self.states()
 
-    def go_on(self, *names: str) -> list[State]:
+    def go_on(self, *names: str, within_s: float = _READY_S) -> list[State]:
         """Start what was stopped; returns when it is ready. Raises TimeoutError."""
         for one in self._named(names):
             with self._lock:
                 one.is_wanted = True
-            self._await(lambda one=one: one.popen.poll() is None and one.is_ready, one)
+                self._forgive(one)
+            self._await(lambda one=one: one.popen.poll() is None and one.is_ready, one, within_s)
         return self.states()
 
     def _named(self, names: tuple[str, ...]) -> list[_Process]:
@@ -171,13 +175,22 @@ class Supervisor:
             one.stopping_since = time.monotonic()
             one.popen.send_signal(signal.SIGTERM)
 
-    def _await(self, is_so: Callable[[], bool], one: _Process) -> None:
-        until = time.monotonic() + _READY_S
+    def _forgive(self, one: _Process) -> None:
+        """What ended is started at once, however often it had crashed."""
+        if one.popen.poll() is not None:
+            one.crashes, one.start_at = 0, time.monotonic()
+
+    def _await(
+        self, is_so: Callable[[], bool], one: _Process, within_s: float, *, is_starting: bool = True
+    ) -> None:
+        until = time.monotonic() + within_s
         while not is_so():
             if self._stop.wait(_TICK_S / 2):
                 raise TimeoutError("customhouse up is stopping")
+            if is_starting and one.crashes >= _CRASHES:
+                raise TimeoutError(f"{one.name} does not start; see: customhouse logs")
             if time.monotonic() > until:
-                raise TimeoutError(f"{one.name} is not as asked after {_READY_S:.0f} s; see: customhouse logs")
+                raise TimeoutError(f"{one.name} is not as asked after {within_s:.0f} s; see: customhouse logs")
 
     def _state(self, one: _Process) -> State:
         is_running = one.popen.poll() is None
@@ -211,7 +224,7 @@ class Supervisor:
         if one.stopping_since is not None:  # it was asked to: no crash
             one.stopping_since, one.crashes, one.start_at = None, 0, now
         if not one.start_at:
-            if code == 1 and now - one.started < _HEALTHY_S and one.crashes >= 1:
+            if code == 1 and now - one.started < _HEALTHY_S and one.crashes >= 1 and not one.was_ready:
                 log.error("process does not start; see its message above", extra={"program": one.command})
                 return True
             one.crashes = 0 if now - one.started > _HEALTHY_S else one.crashes + 1
@@ -235,7 +248,7 @@ class Supervisor:
                 for line in said.split("\n"):
                     key, _, value = line.partition("=")
                     if key == "READY":
-                        one.is_ready = True
+                        one.is_ready = one.was_ready = True
                     elif key == "STATUS":
                         one.status = value
 
@@ -254,7 +267,7 @@ class Supervisor:
     def _spawn(self, command: str) -> subprocess.Popen[bytes]:
         given = {"api": self._api.fileno()} if command == "serve" and self._api is not None else {}
         return subprocess.Popen(
-            handed.command(given, [sys.executable, "-m", "appliance", command]),
+            handed.command(given, [*installed.command(), command]),  # of the version that is current now
             env={
                 **self._environ,
                 "NOTIFY_SOCKET": str(self._ear_path(command)),
@@ -302,7 +315,7 @@ class Supervisor:
             if asked.verb not in verbs:
                 return Told(error=f"{asked.verb} is none of: status, {', '.join(verbs)}")
             log.info("asked at the desk", extra={"verb": asked.verb, "names": ",".join(asked.names) or "all"})
-            return Told(verbs[asked.verb](*asked.names))
+            return Told(verbs[asked.verb](*asked.names, within_s=asked.within_s or _READY_S))
         except (msgspec.MsgspecError, TimeoutError) as error:
             return Told(error=str(error))
 
