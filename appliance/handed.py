@@ -15,7 +15,6 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from typing import NoReturn
 
 from appliance import installed
-
 from appliance.errors import Misconfigured
 
 _FIRST = 3

@@ -180,9 +180,7 @@ class Supervisor:
         if one.popen.poll() is not None:
             one.crashes, one.start_at = 0, time.monotonic()
 
-    def _await(
-        self, is_so: Callable[[], bool], one: _Process, within_s: float, *, is_starting: bool = True
-    ) -> None:
+    def _await(self, is_so: Callable[[], bool], one: _Process, within_s: float, *, is_starting: bool = True) -> None:
         until = time.monotonic() + within_s
         while not is_so():
             if self._stop.wait(_TICK_S / 2):
