@@ -4,18 +4,28 @@ import errno
 import io
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from litestar.testing import TestClient
 
-from appliance import database
+from appliance import clock, database
 from appliance.api import form
 from appliance.api.form import Upload
 from appliance.database import Connection, Database
 from appliance.errors import Unavailable
 from appliance.house import House
+from appliance.inference.client import Models
+from appliance.jobs import rows
+from appliance.media.decoders import Decoders
+from appliance.outbound import Outbound
+from appliance.tasks import Lanes
+from appliance.text.engine import Engine
+from appliance.work.hands import Hands
+from appliance.work.runner import Runner
+from appliance.work.sweep import Sweep
 from tests.cast import Person
 from tests.kills import picture
 
@@ -114,6 +124,73 @@ def test_health_says_that_somebody_holds_the_lock(
     waiting.join(60)
     _until(lambda: "holds the lock" not in str(client.get("/health").json()["degraded"]))
     blocker.close()
+
+
+@pytest.fixture
+def sweep(house: House) -> Iterator[Sweep]:
+    lanes = Lanes(house.settings)
+    models, decoders = Models(house.settings.inference_socket, 1.0), Decoders(house.settings)
+    hands = Hands(house, models, decoders, Outbound([]), Engine(house))
+    yield Sweep(Runner(hands, lanes.follow), lanes)
+    decoders.close()
+    lanes.close()
+
+
+def child_of(house: House, alice: Person, client: TestClient[Any]) -> int:
+    """The one child of a prompt that was accepted."""
+    answer = client.post("/api/v1/moderate/prompt", data={"prompt": "a harbour"}, headers=alice.headers)
+    assert answer.status_code == 202
+    return int(house.db.reader().execute("SELECT id FROM child").fetchone()[0])
+
+
+DAY_MS = 86_400_000
+
+
+def test_what_waits_by_a_clock_that_was_set_back_is_brought_forward(
+    house: House, alice: Person, client: TestClient[Any], sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2026-11-21: the clock went forward by a day and back. What had been put back, or held by a worker that died,
+    meanwhile waited for a day; the webhooks as well."""
+    child = child_of(house, alice, client)
+    real, ahead = clock.now_ms, [DAY_MS]
+    monkeypatch.setattr(clock, "now_ms", lambda: real() + ahead[0])
+    sweep.once()
+
+    def wait(conn: Connection) -> None:
+        conn.execute("UPDATE child SET not_before = ? WHERE id = ?", (clock.now_ms() + 3_000, child))
+
+    house.db.write(wait)
+    ahead[0] = 0
+    sweep.once()
+    (due,) = house.db.reader().execute("SELECT not_before FROM child").fetchone()
+    assert due <= real() + 3_000
+
+
+def test_a_worker_that_starts_takes_over_whatever_the_clock_said_before(
+    house: House, alice: Person, client: TestClient[Any], sweep: Sweep
+) -> None:
+    child = child_of(house, alice, client)
+    ahead = clock.now_ms() + DAY_MS
+    job_id = house.db.reader().execute("SELECT job_id FROM child").fetchone()[0]
+    house.db.write(lambda conn: rows.claim(conn, job_id, "dead", 1, clock.now_ms(), ahead))
+    sweep.begin()
+    found = house.db.reader().execute("SELECT status, not_before FROM child WHERE id = ?", (child,)).fetchone()
+    assert found["status"] == "queued"
+    assert found["not_before"] <= clock.now_ms() + 60_000
+
+
+def test_a_clock_that_jumps_forward_takes_nothing_out_of_hands_that_work_on_it(
+    house: House, alice: Person, client: TestClient[Any], sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2026-11-21: every job in hand lost a try, and was done twice."""
+    child_of(house, alice, client)
+    job_id = house.db.reader().execute("SELECT job_id FROM child").fetchone()[0]
+    name = sweep._runner.leases.take()
+    house.db.write(lambda conn: rows.claim(conn, job_id, name, 1, clock.now_ms(), clock.now_ms() + 60_000))
+    real = clock.now_ms
+    monkeypatch.setattr(clock, "now_ms", lambda: real() + DAY_MS)
+    sweep.once()
+    assert tuple(house.db.reader().execute("SELECT status, worker FROM child").fetchone()) == ("processing", name)
 
 
 def _until(is_so: Any) -> None:

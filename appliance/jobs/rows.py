@@ -329,6 +329,30 @@ def due(conn: Connection, after: int, until: int, limit: int) -> list[str]:
     return [row["job_id"] for row in rows]
 
 
+def sooner(conn: Connection, now: int, by_ms: int) -> None:
+    """The clock was set back by so much: what was to be done at a time of before is due as much sooner."""
+    moved = {"now": now, "by": by_ms}
+    conn.execute(
+        f"""
+        UPDATE child SET not_before = max(:now, not_before - :by)
+        WHERE {_OPEN} AND status = 'queued' AND not_before > :now
+        """,  # noqa: S608
+        moved,
+    )
+    conn.execute(
+        f"UPDATE child SET lease_until = max(:now, lease_until - :by) WHERE {_OPEN} AND lease_until > :now",  # noqa: S608
+        moved,
+    )
+
+
+def due_by(conn: Connection, latest: int) -> None:
+    """Nothing waits longer than until then: what was to was put back by a clock that has been set back since."""
+    conn.execute(
+        f"UPDATE child SET not_before = :latest WHERE {_OPEN} AND status = 'queued' AND not_before > :latest",  # noqa: S608
+        {"latest": latest},
+    )
+
+
 def waiting(conn: Connection, before: int, limit: int) -> list[str]:
     """Jobs, oldest first, with a child that was made before `before` and still waits though it is due."""
     rows = conn.execute(

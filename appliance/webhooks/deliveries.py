@@ -197,6 +197,25 @@ def release(conn: Connection, now: int) -> None:
     conn.execute("UPDATE delivery SET lease_until = :now WHERE status = 'sending'", {"now": now})
 
 
+def sooner(conn: Connection, now: int, by_ms: int) -> None:
+    """The clock was set back by so much: what was due at a time of before is due as much sooner. Who sends one at this
+    moment may find it in another's hands: it is then sent twice, which receivers know by its id."""
+    moved = {"now": now, "by": by_ms}
+    conn.execute(
+        """
+        UPDATE delivery SET next_at = max(:now, next_at - :by)
+        WHERE status IN ('pending', 'sending') AND next_at > :now
+        """,
+        moved,
+    )
+    conn.execute(
+        """
+        UPDATE delivery SET lease_until = max(:now, lease_until - :by) WHERE status = 'sending' AND lease_until > :now
+        """,
+        moved,
+    )
+
+
 def record(conn: Connection, claim: Claim, attempt: Attempt, outcome: Outcome, now: int) -> bool:
     """Log the attempt and move the delivery to what follows from it. False when the lease ran out and another has
     taken over: the attempt is logged all the same, and an arrival still counts, but the rest is the other's to say.

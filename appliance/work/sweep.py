@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import shutil
+import time
 from collections.abc import Callable
 
 from appliance import clock
@@ -21,6 +22,11 @@ _AT_ONCE = 1000
 _STALE_MS = 2_000
 """A child that waits this long while its lane is empty has lost its message."""
 _ORPHAN_MEDIA_MS = 3_600_000
+_SET_BACK_MS = 5_000
+"""A clock that goes back by more was set; by less it is kept right."""
+_EVER = 1 << 62
+_LONGEST_WAIT_MS = 60_000
+"""No retry waits longer (runner.retry_after)."""
 
 
 class Sweep:
@@ -31,14 +37,23 @@ class Sweep:
         self._lanes = lanes
         self._house = runner.hands.house
         self._looked_until = 0
+        self._clocks = (clock.now_ms(), time.monotonic())
 
     def begin(self) -> None:
-        """A worker process that starts is the only one: whatever is claimed was claimed by a dead one."""
-        self._release(clock.now_ms() + int(self._house.settings.worker.lease_s * 2000))
-        self._house.db.write(lambda conn: deliveries.release(conn, clock.now_ms()))
+        """A worker process that starts is the only one: whatever is claimed was claimed by a dead one, also when that
+        was by a clock that has been set back since."""
+        self._release(_EVER)
+        now = clock.now_ms()
+
+        def change(conn: Connection) -> None:
+            rows.due_by(conn, now + _LONGEST_WAIT_MS)
+            deliveries.release(conn, now)
+
+        self._house.db.write(change)
 
     def once(self) -> None:
         now = clock.now_ms()
+        self._mind_the_clock(now)
         self._release(now)
         reader = self._house.db.reader()
         for job_id in rows.due(reader, self._looked_until, now, _AT_ONCE):
@@ -70,9 +85,25 @@ class Sweep:
         )
         return {name for row in found for name in (row["id"], row["path"]) if name is not None}
 
+    def _mind_the_clock(self, now: int) -> None:
+        """What waits for a time that a clock set back will not reach for hours is brought forward."""
+        (was, was_exactly), exactly = self._clocks, time.monotonic()
+        by_ms = was + int((exactly - was_exactly) * 1000) - now
+        if by_ms > _SET_BACK_MS:
+            log.warning("the clock was set back; what waits is due as much sooner", extra={"s": by_ms // 1000})
+
+            def change(conn: Connection) -> None:
+                rows.sooner(conn, now, by_ms)
+                deliveries.sooner(conn, now, by_ms)
+
+            self._house.db.write(change)
+        self._clocks = (now, exactly)
+
     def _release(self, now: int) -> None:
-        """Children whose lease ran out wait again, or fail when they were tried often enough."""
-        lost = rows.lost(self._house.db.reader(), now)
+        """Children whose lease ran out wait again, or fail when they were tried often enough. Those that this process
+        holds are in good hands, whatever the clock says."""
+        held = set(self._runner.leases.held())
+        lost = [child for child in rows.lost(self._house.db.reader(), now) if child.worker not in held]
         most = self._house.settings.worker.max_attempts
         for child in lost:
 
