@@ -25,7 +25,7 @@ from appliance.jobs import rows
 from appliance.settings import Settings
 from tests.cast import UNHURRIED, Person, enrol
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 class Served:
