@@ -64,30 +64,35 @@ class _Storage(huey_storage.SqliteStorage):
         self._mouth = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._mouth.setblocking(False)
         self._inode = 0
-        try:
-            super().__init__(*args, **kwargs)
-        except sqlite3.DatabaseError as error:
-            if not _is_damaged(error):
-                raise
-            super().__init__(*args, **kwargs)  # a new one
+        for is_last in (False, False, True):
+            try:
+                super().__init__(*args, **kwargs)
+                return
+            except sqlite3.DatabaseError as error:
+                if is_last or not (_is_damaged(error) or self._has_moved()):
+                    raise
 
     @contextlib.contextmanager
     def db(self, commit: bool = False, close: bool = False) -> Generator[Any]:
         """As Huey's, but on the file that is there: one that was deleted is let go of, as others put their messages
         into the new one, and one that a power cut damaged makes room for a new one. Sweep fills it."""
-        if self._conn is not None and self._inode != _inode(self.filename):
+        if self._conn is not None and self._has_moved():
             self.close_file()
         try:
             with super().db(commit, close) as cursor:
                 yield cursor
         except sqlite3.DatabaseError as error:
-            if _is_damaged(error):
-                log.error("queue file damaged; a new one is begun", extra={"file": self.filename, "why": str(error)})
-                is_ours = self._inode == _inode(self.filename)
+            has_moved = self._has_moved()
+            if has_moved or _is_damaged(error):
                 self.close_file()
-                if is_ours:  # else somebody has begun a new one
-                    remove(Path(self.filename))
+            if _is_damaged(error) and not has_moved:  # else somebody has begun a new one
+                log.error("queue file damaged; a new one is begun", extra={"file": self.filename, "why": str(error)})
+                remove(Path(self.filename))
             raise
+
+    def _has_moved(self) -> bool:
+        """The file of this name is not the one that was opened."""
+        return self._inode != _inode(self.filename)
 
     def _create_connection(self) -> Any:
         conn = sqlite3.connect(self.filename, timeout=10, check_same_thread=False, isolation_level=None)
