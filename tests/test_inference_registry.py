@@ -1,19 +1,19 @@
 """Which models are opened, and what stands in the way, without a process around it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from appliance import categories
-from appliance.errors import Misconfigured, ModelRefused
-from appliance.inference import manifest
+from appliance.errors import Misconfigured, ModelRefused, ModelUnavailable
+from appliance.inference import manifest, runtime
 from appliance.inference.batching import Expired
 from appliance.inference.manifest import Task
 from appliance.inference.registry import Registry, Unknown, problem
-from appliance.inference.wire import ModelState, Problem
+from appliance.inference.wire import Answer, ModelState, Problem
 from appliance.settings import Inference, Settings
 from tests import tinyonnx
 from tests.tinyonnx import picture
@@ -54,11 +54,12 @@ def start(house: Settings, opened: list[Registry], **inference: object) -> Regis
     return registry
 
 
-def answer(registry: Registry, name: str) -> dict[str, float]:
-    pending = registry.ask(name, LOOKS, [picture(200)], time.monotonic() + 30)
+def answer(registry: Registry, name: str, side: int = 8) -> dict[str, float]:
+    pending = registry.ask(name, LOOKS, [picture(200, side)], time.monotonic() + 60)
     assert not isinstance(pending, Problem)
-    [found] = pending.result(30)
-    assert not isinstance(found, Exception)
+    [found] = pending.result(60)
+    if isinstance(found, Exception):
+        raise found
     return found.scores
 
 
@@ -156,3 +157,42 @@ def test_what_failed_becomes_a_problem_of_the_contract():
     assert problem(Expired("too late")) == Problem("PROVIDER_TIMEOUT", "too late", passing=True)
     assert problem(ModelRefused("no", permanent=True)) == Problem("MODEL_REFUSED", "no", passing=False)
     assert problem(KeyError("secret text")) == Problem("MODEL_REFUSED", "The model failed (KeyError).", passing=True)
+
+
+class Lost:
+    """An open model whose GPU goes away: all that CUDA then says is an error, to everybody, for ever."""
+
+    device, shortfall, digest, memory_bytes, max_batch = "cuda:0", "", "abc", 1, 4
+
+    def __init__(self) -> None:
+        self.is_lost = False
+
+    def answer(self, items: Sequence[object]) -> list[Answer]:
+        if self.is_lost:
+            raise ModelRefused("onnxruntime: CUDA failure 719: unspecified launch failure", permanent=False)
+        if any(getattr(item, "width", 0) == 13 for item in items):
+            raise ModelRefused("this one is bad", permanent=False)
+        return [Answer(scores={"bright": 0.5}) for _ in items]
+
+    def close(self) -> None:
+        return None
+
+
+def test_a_gpu_that_is_lost_is_a_passing_problem_and_the_process_is_to_leave(
+    house: Settings, opened: list[Registry], monkeypatch: pytest.MonkeyPatch
+):
+    """Found on 2026-11-21 by tests/faults: the process stayed, every batch failed, and each job failed for good after
+    five tries, until somebody started it again."""
+    model = Lost()
+    registry = Registry(house, manifest.read_all(house.models_dir))
+    opened.append(registry)
+    monkeypatch.setattr(runtime, "open_model", lambda *_: model)
+    registry.load("used")
+    with pytest.raises(ModelRefused, match="this one is bad"):
+        answer(registry, "used", side=13)
+    assert registry.lost == ""
+    model.is_lost = True
+    with pytest.raises(ModelUnavailable, match="answers no more on cuda:0"):
+        answer(registry, "used")
+    assert registry.lost == "used"
+    assert any("answers no more on cuda:0" in sentence for sentence in registry.degraded())

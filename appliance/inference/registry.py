@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from appliance.categories import Category
-from appliance.errors import Failure, Misconfigured
+from appliance.errors import Failure, Misconfigured, ModelUnavailable
 from appliance.inference import manifest, runtime
 from appliance.inference.batching import Expired, Figures, Lane, Stopped
 from appliance.inference.manifest import Manifest, Task
@@ -53,6 +53,9 @@ class Registry:
         self._settings = settings
         self._places = {name: _Place(each) for name, each in manifests.items() if runtime.can_open(each)}
         self._learning = threading.Lock()
+        self.lost = ""
+        """A model that answered and does not answer even its test question any more: its device is gone, or there is
+        no memory left. Nothing in this process brings it back; a new process opens it on what is there then."""
 
     def open_wanted(self, categories: Mapping[str, Category]) -> None:
         """Load what the settings name, or what is fetched and the categories use. Raises Misconfigured when a model
@@ -94,7 +97,7 @@ class Registry:
             else:
                 old, new = place.model, self._opened(place)
                 place.model, place.error = new, None
-                place.lane.swap(_asker(new), new.max_batch)
+                place.lane.swap(self._asker(place, new), new.max_batch)
                 old.close()
                 log.info("model reloaded", extra={"model": name, "device": new.device, "digest": new.digest})
         return self._status(place)
@@ -173,7 +176,7 @@ class Registry:
         place.model = model
         place.lane = Lane(
             place.manifest.name,
-            _asker(model),
+            self._asker(place, model),
             max_batch=model.max_batch,
             wait_s=settings.batch_wait_ms / 1000,
             queue_limit=settings.queue_limit,
@@ -212,6 +215,36 @@ class Registry:
             found = manifest.read(folder)
             if found.task is place.manifest.task and runtime.can_open(found):
                 place.manifest = found
+
+    def _asker(self, place: _Place, model: OpenModel) -> Callable[[Sequence[Any]], list[Answer]]:
+        """The model's `answer`, its answers marked with what can be traced: device, digest, time and batch."""
+
+        def ask(items: Sequence[Any]) -> list[Answer]:
+            begun = time.perf_counter()
+            try:
+                answers = model.answer(items)
+            except Exception as error:
+                raise self._seen_to(place, model, error) from error
+            each_ms = (time.perf_counter() - begun) * 1000 / len(items)
+            marks = {"device": model.device, "digest": model.digest, "ms": each_ms, "batch": len(items)}
+            return [msgspec.structs.replace(answer, **marks) for answer in answers]
+
+        return ask
+
+    def _seen_to(self, place: _Place, model: OpenModel, error: Exception) -> Exception:
+        """What callers are told: of what they asked, or that the model is lost, which passes. In the lane's thread."""
+        name = place.manifest.name
+        if not self.lost:
+            try:
+                runtime.canary(place.manifest, model)
+                return error
+            except Exception:
+                self.lost = name
+                place.error = f"it answers no more on {model.device} ({type(error).__name__})"
+                log.exception("model lost", extra={"model": name, "device": model.device})
+        if place.error is None:
+            return error
+        return ModelUnavailable(f"{name}: {place.error}; it is opened anew.", permanent=False)
 
     def _why_not(self, place: _Place) -> Problem:
         name = place.manifest.name
@@ -270,16 +303,3 @@ def problem(error: Exception) -> Problem:
 
 def _unavailable(message: str, *, passing: bool = False) -> Problem:
     return Problem(code="MODEL_UNAVAILABLE", message=message, passing=passing)
-
-
-def _asker(model: OpenModel) -> Callable[[Sequence[Any]], list[Answer]]:
-    """The model's `answer`, its answers marked with what can be traced: device, digest, time and batch."""
-
-    def ask(items: Sequence[Any]) -> list[Answer]:
-        begun = time.perf_counter()
-        answers = model.answer(items)
-        each_ms = (time.perf_counter() - begun) * 1000 / len(items)
-        marks = {"device": model.device, "digest": model.digest, "ms": each_ms, "batch": len(items)}
-        return [msgspec.structs.replace(answer, **marks) for answer in answers]
-
-    return ask

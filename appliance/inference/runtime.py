@@ -119,7 +119,7 @@ def open_model(settings: Settings, manifest: Manifest) -> OpenModel:
     opener = cast(Opener, getattr(importlib.import_module(module), function))
     model = opener(settings, manifest, folder)
     try:
-        _canary(manifest, model)
+        canary(manifest, model)
     except BaseException:
         model.close()
         raise
@@ -168,7 +168,7 @@ def _digests(path: Path, _size: int, _mtime_ns: int, _inode: int) -> bytes:
         return hashlib.file_digest(opened, "sha256").digest()
 
 
-def _canary(manifest: Manifest, model: OpenModel) -> None:
+def canary(manifest: Manifest, model: OpenModel) -> None:
     """One real question. A model that cannot answer it is not put before callers. Raises Misconfigured."""
     grey = Pixels(width=64, height=64, rgb=bytes([127]) * (64 * 64 * 3))
     items: dict[Task, object] = {

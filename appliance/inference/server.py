@@ -28,6 +28,7 @@ from appliance.settings import Settings
 log = logging.getLogger(__name__)
 
 _BEAT_S = 5.0
+_LOOK_S = 0.5
 _BACKLOG = 1024  # callers at once: each thread of the worker and of the API holds one connection
 
 
@@ -82,11 +83,13 @@ async def _serve(app: Litestar, path: Path, registry: Registry) -> int:
 
     loop = asyncio.get_running_loop()
     alive = loop.create_task(_say_alive(registry))
+    leaving = loop.create_task(_leave_when_lost(registry, server))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     server.on_startup(ready)  # after the socket listens
     await server.serve()
     alive.cancel()
+    leaving.cancel()
     return 0 if stopped else 1
 
 
@@ -104,6 +107,14 @@ async def _say_alive(registry: Registry) -> None:
             log.error("model stuck; systemd is told no more that this process lives", extra={"models": stuck})
         was = stuck
         await asyncio.sleep(min(_BEAT_S, awaited_s / 4))
+
+
+async def _leave_when_lost(registry: Registry, server: Server) -> None:
+    """A GPU that fell off the bus, or a driver that gave up on this process, comes back to a new process only."""
+    while not registry.lost:
+        await asyncio.sleep(_LOOK_S)
+    log.error("model process leaves, to be started again", extra={"lost": registry.lost})
+    server.stop()
 
 
 def _told(registry: Registry) -> str:
