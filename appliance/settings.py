@@ -33,6 +33,10 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The largest request body read at all; must be a little over the largest upload."""
     max_pending_jobs: int = 100_000
     """Jobs waiting before a submission is answered 503 with Retry-After."""
+    max_queue_age_s: float = 3_600.0
+    """How long the oldest job of a kind may have waited before more of its kind is answered 503; 0 = however long."""
+    max_requests_at_once: int = 512
+    """Whole requests that each API process is at before one more is answered 503 with Retry-After."""
     min_free_disk_mb: int = 256
     """Below this much free space nothing new is accepted (503), so that what was accepted can still be finished."""
     max_connections: int = 10_000
@@ -482,6 +486,8 @@ def _check(settings: Settings) -> None:
     for section, key, low in (
         ("server", "workers", 1),
         ("server", "max_connections", 16),
+        ("server", "max_queue_age_s", 0),
+        ("server", "max_requests_at_once", 1),
         ("server", "header_timeout_s", 1),
         ("server", "body_timeout_s", 1),
         ("server", "unread_timeout_s", 1),

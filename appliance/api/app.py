@@ -182,7 +182,7 @@ def create_app(
         state=State(),
     )
     # Outside the router, so that an unknown path has an id and a line too.
-    app.asgi_handler = Front(app.asgi_handler, house.settings.server)
+    app.asgi_handler = Front(app.asgi_handler, house.settings.server, answer)
     return app
 
 

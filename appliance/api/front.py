@@ -5,14 +5,18 @@ import itertools
 import logging
 import re
 import time
+from collections.abc import Callable
 from typing import Any, cast
 
+from litestar import Request, Response
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from appliance import clock, tracing
 from appliance.accounts.limits import Count
-from appliance.api import metrics
+from appliance.api import metrics, operators
+from appliance.api.crowd import Crowd, Place
 from appliance.api.pace import Incoming, Outgoing
+from appliance.errors import Unavailable
 from appliance.settings import Server
 
 log = logging.getLogger(__name__)
@@ -23,6 +27,7 @@ _PROCESS = clock.new_id()[:24]
 _COUNT = itertools.count(1)
 
 _QUIET = frozenset({"/health", "/health/live", "/metrics"})
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def request_id(scope: Any) -> str:
@@ -33,9 +38,12 @@ def request_id(scope: Any) -> str:
 class Front:
     """Wraps the application. Neither content nor the query is logged: only the route's template."""
 
-    def __init__(self, app: ASGIApp, timeouts: Server) -> None:
+    def __init__(self, app: ASGIApp, settings: Server, say: Callable[[Any, Exception], Response[Any]]) -> None:
+        """`say` puts an error in the words of whichever surface was asked."""
         self._app = app
-        self._timeouts = timeouts
+        self._timeouts = settings
+        self._crowd = Crowd(settings.max_requests_at_once)
+        self._say = say
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,8 +58,12 @@ class Front:
         outgoing = Outgoing(send, self._timeouts.unread_timeout_s)
         parent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), "")
 
+        place = Place(self._crowd)
+
         async def send_with_id(message: Message) -> None:
             nonlocal status
+            if message["type"] == "http.response.body" and message["more_body"]:
+                place.leave()
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], header, *_standing(scope)]
@@ -59,16 +71,39 @@ class Front:
 
         with tracing.request(the_id), tracing.door("request", parent, method=scope["method"]) as span:
             try:
-                await self._app(scope, Incoming(receive, self._timeouts.body_timeout_s, outgoing), send_with_id)
+                await self._let_in(scope, receive, send_with_id, outgoing, place)
             except Exception:
                 if not outgoing.is_given_up:
                     raise
                 log.info("answer given up", extra={"request_id": the_id, "why": "nobody reads it"})
             finally:
+                place.leave()
                 _account_for(scope, status, (time.perf_counter() - began) * 1000)
                 if tracing.is_on():
                     span.set_attribute("http.route", _route(scope))
                     span.set_attribute("http.response.status_code", status)
+
+    async def _let_in(self, scope: HTTPScope, receive: Receive, send: Send, outgoing: Outgoing, place: Place) -> None:
+        """Or turn it away, before a key is looked up or a body is read. Health and operators are always let in."""
+        whole = place.enter
+        if scope["path"] in _QUIET or operators.operator(scope) is not None:
+            whole = _nothing
+        try:
+            if scope["method"] in _BODILESS:
+                whole()
+            elif whole is not _nothing:
+                self._crowd.check()
+        except Unavailable as error:
+            metrics.SHED.inc()
+            request: Request[Any, Any, Any] = Request(scope, receive, send)
+            said = cast("Any", self._say(request, error)).to_asgi_response(None, request)
+            await said(scope, receive, send)
+            return
+        await self._app(scope, Incoming(receive, self._timeouts.body_timeout_s, outgoing, whole), send)
+
+
+def _nothing() -> None:
+    return None
 
 
 def _standing(scope: HTTPScope) -> list[tuple[bytes, bytes]]:

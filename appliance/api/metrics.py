@@ -27,6 +27,11 @@ _SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
     registry=REGISTRY,
 )
+SHED = Counter(
+    "customhouse_requests_shed",
+    "Requests that were turned away at the door because too many were being answered (503).",
+    registry=REGISTRY,
+)
 STREAMS = Gauge(
     "customhouse_streams", "Progress streams that are open.", registry=REGISTRY, multiprocess_mode="livesum"
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from litestar.types import HTTPReceiveMessage, Message, Receive, Send, WebSocketReceiveMessage
 
@@ -35,17 +36,21 @@ class Outgoing:
 
 class Incoming:
     """Receives a body that may pause for `timeout_s`, and over all be so much late at the slowest pace; once there
-    is an answer, nobody waits for it any more."""
+    is an answer, nobody waits for it any more. `whole` is called once it is all there."""
 
-    def __init__(self, receive: Receive, timeout_s: float, outgoing: Outgoing) -> None:
+    def __init__(
+        self, receive: Receive, timeout_s: float, outgoing: Outgoing, whole: Callable[[], None] = lambda: None
+    ) -> None:
         self._receive = receive
         self._timeout_s = timeout_s
         self._outgoing = outgoing
         self._left_s = timeout_s
         self._is_whole = False
+        self._whole = whole
 
     async def __call__(self) -> HTTPReceiveMessage | WebSocketReceiveMessage:
-        """Raises InvalidRequest when nothing came in time. Once the body is whole it waits for as long as it takes."""
+        """Raises InvalidRequest when nothing came in time, and what `whole` raises. Once the body is
+        whole it waits for as long as it takes."""
         if self._is_whole or self._outgoing.has_begun:
             return await self._receive()
         began = time.monotonic()
@@ -58,4 +63,6 @@ class Incoming:
         if message["type"] == "http.request":
             self._left_s += len(message["body"]) / _SLOWEST
             self._is_whole = not message["more_body"]
+            if self._is_whole:
+                self._whole()
         return message

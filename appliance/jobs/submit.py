@@ -21,13 +21,15 @@ class _Ground(msgspec.Struct, frozen=True):
     steps: dict[str, float]
     has_custom: bool
     open_jobs: int
+    oldest_at: int | None
+    """When the oldest open job was submitted."""
     terms: Terms
 
 
 def submit(conn: Connection, house: House, org_id: str, key_id: str | None, submission: Submission) -> advance.FollowUp:
-    """Accept a job. What follows is in the answer: whom to wake. Raises Unavailable when too many jobs wait,
-    AccountTerminated or Forbidden when the account was closed while the request came in, and PaymentRequired when it is
-    charged and has nothing left; a batch that has begun is taken whole."""
+    """Accept a job. What follows is in the answer: whom to wake. Raises Unavailable when too many jobs wait, or
+    wait too long, AccountTerminated or Forbidden when the account was closed while the request came in, and
+    PaymentRequired when it is charged and has nothing left; a batch that has begun is taken whole."""
     ground = _ground(conn, org_id)
     organisations.check_standing(ground.status)
     if ground.open_jobs >= house.settings.server.max_pending_jobs:
@@ -35,6 +37,8 @@ def submit(conn: Connection, house: House, org_id: str, key_id: str | None, subm
             "Too many jobs are waiting (server.max_pending_jobs); nothing was accepted. Try again", retry_after_s=5
         )
     now = clock.now_ms()
+    if ground.oldest_at is not None:
+        _check_age(conn, house.settings.server.max_queue_age_s, submission.kind, ground.oldest_at, now)
     if submission.batch_id is None or not rows.has_batch(conn, submission.batch_id):
         charges.check(conn, house.settings, ground.terms, org_id, now)
     job_id = clock.new_id()
@@ -52,6 +56,40 @@ def submit(conn: Connection, house: House, org_id: str, key_id: str | None, subm
     return advance.FollowUp(job_id=job_id, has_work=True)
 
 
+_TOGETHER = {
+    JobKind.PROMPT: (JobKind.PROMPT,),
+    JobKind.IMAGE: (JobKind.IMAGE, JobKind.VIDEO),
+    JobKind.VIDEO: (JobKind.IMAGE, JobKind.VIDEO),
+}
+"""Kinds that wait in one lane: a flood of videos does not keep prompts out."""
+_LOOKED_AT = 1_000
+
+
+def _check_age(conn: Connection, most_s: float, kind: JobKind, oldest_at: int, now: int) -> None:
+    """Raises Unavailable. Among the oldest thousand only, so that it costs a millisecond at most."""
+    late = now - int(most_s * 1000)
+    if not most_s or oldest_at > late:
+        return
+    kinds = ", ".join(f"'{one.value}'" for one in _TOGETHER[kind])
+    found = conn.execute(
+        f"""
+        SELECT 1
+        FROM (
+            SELECT kind, created_at FROM job WHERE status IN ('queued', 'processing')
+            ORDER BY created_at LIMIT {_LOOKED_AT}
+        )
+        WHERE kind IN ({kinds}) AND created_at <= :late
+        """,  # noqa: S608  # names of ours
+        {"late": late},
+    ).fetchone()
+    if found is not None:
+        raise Unavailable(
+            f"Jobs of this kind have waited for over {most_s:g} s (server.max_queue_age_s); nothing was accepted. "
+            "Try again",
+            retry_after_s=30,
+        )
+
+
 def _ground(conn: Connection, org_id: str) -> _Ground:
     """In one statement: a submission pays for each."""
     row = conn.execute(
@@ -59,6 +97,7 @@ def _ground(conn: Connection, org_id: str) -> _Ground:
         SELECT organisation.status, organisation.checks_off, organisation.prompt_steps,
             EXISTS (SELECT 1 FROM custom_category WHERE org_id = :id AND enabled) AS has_custom,
             (SELECT open_jobs FROM backlog) AS open_jobs,
+            (SELECT min(created_at) FROM job WHERE status IN ('queued', 'processing')) AS oldest_at,
             {plans.OWN_OR_PLAN}
         FROM organisation
         LEFT JOIN plan ON plan.slug = organisation.plan
@@ -72,5 +111,6 @@ def _ground(conn: Connection, org_id: str) -> _Ground:
         msgspec.json.decode(row["prompt_steps"]) if row["prompt_steps"] != "{}" else {},
         bool(row["has_custom"]),
         row["open_jobs"],
+        row["oldest_at"],
         plans.terms_in(row),
     )
