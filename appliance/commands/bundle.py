@@ -79,9 +79,10 @@ def create_(
     """
     loaded = settings.load()
     access.check(loaded)
+    versions = _pythons(pythons)
     wanted = create.Wanted(
         models=_chosen(loaded, named),
-        pythons=_pythons(pythons),
+        pythons=versions,
         device=device,
         key=key,
         wheels=lent,
