@@ -28,6 +28,7 @@ MAX_SIDE = 640
 
 _FORMATS = {"mp4": "mov,mp4,m4a,3gp,3g2,mj2", "matroska": "matroska,webm"}
 _DAMAGED_IN_A_ROW = 64  # a packet that cannot be decoded ends one grab; so many in a row are the end
+_MOST_KEYS = 200_000  # key frames: two hours of a format that has no others; a table of 4 bytes each can name millions
 _NONREF_FROM_FPS = 20  # below, passing over the pictures that no other needs would step too far past the moment
 _SEEK_FROM_FPS = 8
 _SEEK_BEFORE = (
@@ -117,6 +118,8 @@ def _looked_at(moments: Iterator[Moment], keys: list[int]) -> Iterator[Moment]:
         at_ms = max(at_ms, before + 1)  # a file's own times may be nonsense; ours name files
         before = at_ms
         keys.append(at_ms)
+        if len(keys) > _MOST_KEYS:
+            raise MediaTooLarge(f"the video has more than {_MOST_KEYS:,} key frames")
         if len(recent) == 4 and at_ms - recent[0] < 2000 and at_ms - recent[-1] < 500:
             continue
         recent.append(at_ms)
