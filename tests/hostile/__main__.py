@@ -34,6 +34,7 @@ def corpus(watch: Watch, *, is_reduced: bool = False) -> Iterator[Case]:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.hostile", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="of damaged files, after the corpus")
+    parser.add_argument("--files", type=int, help="so many damaged files, however long they take")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--limit", type=float, default=30.0, help="media.decoder_timeout_s")
     parser.add_argument("--only", default="", help="files whose name has this in it")
@@ -47,8 +48,8 @@ def main(arguments: list[str]) -> int:
             if given.only in case.name:
                 outcomes.append(_told(watch.show(case), given.verbose))
         until = time.monotonic() + given.minutes * 60
-        for case in _damaged(given.only, given.seed):
-            if time.monotonic() > until:
+        for number, case in enumerate(_damaged(given.only, given.seed)):
+            if time.monotonic() > until if given.files is None else number >= given.files:
                 break
             outcomes.append(_told(watch.show(case), given.verbose))
     return report(outcomes, watch.escapes, given.seed, given.limit, given.json)

@@ -26,12 +26,23 @@ def ihdr(width: int, height: int, bits: int = 8, colour: int = 2, interlace: int
     return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlace))
 
 
-@functools.cache
+def zeros(count: int) -> bytes:
+    """So many bytes of nothing, deflated to a thousandth of that: one megabyte's, again and again."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    piece = packer.compress(bytes(MB)) + packer.flush(zlib.Z_FULL_FLUSH)
+    rest = packer.compress(bytes(count % MB)) + packer.flush()
+    return b"\x78\xda" + piece * (count // MB) + rest + struct.pack(">I", (count % 65_521) << 16 | 1)
+
+
 def deflated(megabytes: int) -> bytes:
-    """So many megabytes of nothing, in a thousandth of that."""
-    packer = zlib.compressobj(9)
-    piece = bytes(MB)
-    return b"".join(packer.compress(piece) for _ in range(megabytes)) + packer.flush()
+    return zeros(megabytes * MB)
+
+
+def black(width: int, height: int, *, bits: int = 1, colour: int = 0, interlace: int = 0) -> bytes:
+    """A PNG of any size."""
+    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    body = zeros((1 + (width * bits * samples + 7) // 8) * height)
+    return _png_of(body, width, height, bits=bits, colour=colour, interlace=interlace)
 
 
 def png(*chunks: bytes, width: int = 100, height: int = 100, **header: int) -> bytes:
@@ -66,16 +77,16 @@ def apng(frames: int, side: int, declared: int | None = None) -> bytes:
 
 
 def _pngs() -> Iterator[Case]:
-    yield Case("png 20000 x 20000", "image", lambda: craft.png(20_000, 20_000), REFUSED, "20000 × 20000")
-    yield Case("png at the limit of pixels", "image", lambda: craft.png(10_000, 10_000, bits=8, colour=2), EITHER)
-    yield Case("png at the limit, grey", "image", lambda: craft.png(10_000, 10_000, bits=1), EITHER)
-    yield Case("png at the limit, with alpha", "image", lambda: craft.png(10_000, 10_000, bits=8, colour=6), EITHER)
-    yield Case("png at the limit, 16 bits and alpha", "image", lambda: craft.png(10_000, 10_000, bits=16, colour=6))
+    yield Case("png 20000 x 20000", "image", lambda: black(20_000, 20_000), REFUSED, "20000 × 20000")
+    yield Case("png at the limit of pixels", "image", lambda: black(10_000, 10_000, bits=8, colour=2), EITHER)
+    yield Case("png at the limit, grey", "image", lambda: black(10_000, 10_000, bits=1), EITHER)
+    yield Case("png at the limit, with alpha", "image", lambda: black(10_000, 10_000, bits=8, colour=6), EITHER)
+    yield Case("png at the limit, 16 bits and alpha", "image", lambda: black(10_000, 10_000, bits=16, colour=6))
     yield Case(
         "png at the limit, interlaced", "image", lambda: _png_of(deflated(320), 10_000, 10_000, interlace=1), EITHER
     )
-    yield Case("png one line of 100 million", "image", lambda: craft.png(100_000_000, 1), EITHER)
-    yield Case("png one column of 100 million", "image", lambda: _png_of(deflated(200), 1, 100_000_000, bits=1, colour=0), EITHER)  # noqa: E501  # fmt: skip
+    yield Case("png one line of 100 million", "image", lambda: black(100_000_000, 1), EITHER)
+    yield Case("png one column of 100 million", "image", lambda: black(1, 100_000_000), EITHER)
     yield Case("png small, a gigabyte of pixels", "image", lambda: _png_of(deflated(1000), 100, 100), EITHER)
     yield Case("png large, no pixels", "image", lambda: _png_of(zlib.compress(b""), 9_999, 9_999))
     yield Case("png nested deflate", "image", lambda: _png_of(_nested(3), 100, 100), EITHER)

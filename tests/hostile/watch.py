@@ -160,12 +160,14 @@ def _children(pid: int) -> Iterator[int]:
 
 
 def _held(pid: int) -> list[str]:
-    """Files by a path that a decoder still has open; it is given sockets, /dev/null and files that are closed again."""
+    """Files by a path that a decoder still has open; it is given sockets, /dev/null, our own standard error, and files
+    that are closed again."""
     held: list[str] = []
+    given = {os.readlink(f"/proc/self/fd/{number}") for number in range(3)} | {"/dev/null"}
     with contextlib.suppress(OSError):
         for link in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
                 target = os.readlink(link)
-                if target.startswith("/") and target != "/dev/null" and not target.startswith("/memfd:"):
+                if target.startswith("/") and target not in given and not target.startswith("/memfd:"):
                     held.append(target)
     return held
