@@ -18,7 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITES = {"debian": "bookworm", "ubuntu": "noble"}
-_TAKEN = ("PIP_", "NPM_CONFIG_", "SSL_CERT", "NODE_EXTRA_CA_CERTS", "CUSTOMHOUSE_DEBOOTSTRAP")
+_AUTHORITIES = "/usr/share/authorities-of-the-machine-around.crt"  # where no package of the distribution writes
+_TRUST = ("PIP_CERT", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "NPM_CONFIG_CAFILE")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -76,16 +77,15 @@ def _furnish(inside: Path) -> None:
     subprocess.run(["tar", "-xf", "-", "--no-same-owner"], cwd=tree, input=packed, check=True)
     for name in ("resolv.conf", "hosts"):
         shutil.copy(Path("/etc") / name, inside / "etc" / name, follow_symlinks=True)
-    authorities = inside / "etc" / "ssl" / "certs"
-    authorities.mkdir(parents=True, exist_ok=True)
-    shutil.copy("/etc/ssl/certs/ca-certificates.crt", authorities)
+    shutil.copy("/etc/ssl/certs/ca-certificates.crt", f"{inside}{_AUTHORITIES}")
     if wheels := os.environ.get("CUSTOMHOUSE_WHEELS"):
         shutil.copytree(wheels, inside / "root" / "wheels")
 
 
 def _enter(inside: Path, *command: str) -> int:
     """Processes, mounts and names of its own: what is started in there ends with it."""
-    environ = {name: value for name, value in os.environ.items() if name.startswith(_TAKEN)}
+    environ = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "NPM_CONFIG_"))}
+    environ |= dict.fromkeys(_TRUST, _AUTHORITIES)
     environ |= {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
     environ |= {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
     if (inside / "root" / "wheels").is_dir():

@@ -364,14 +364,15 @@ unpack_weights() { # unpack_weights SCRATCH
 
 # The units as they are meant for this machine are kept in the version, and put where systemd looks for them.
 install_units() {
-  local unit name units=()
+  local unit name text units=()
   step "units: in $unit_folder"
   for unit in "$root"/systemd/*.{service,socket,target,timer}; do
     [[ -f $unit ]] || continue
     name=$(basename "$unit")
     units+=("$name")
-    write_file 0644 "$(id -un)" "$(id -gn)" "$folder/units/$name" < <(fill_in "$unit")
-    write_file 0644 "$(id -un)" "$(id -gn)" "$unit_folder/$name" < <(fill_in "$unit")
+    text=$(fill_in "$unit")
+    write_file 0644 "$(id -un)" "$(id -gn)" "$folder/units/$name" <<<"$text"
+    write_file 0644 "$(id -un)" "$(id -gn)" "$unit_folder/$name" <<<"$text"
   done
   [[ $is_user == yes ]] || install_tmpfiles
   is_systemd_here || return 0
