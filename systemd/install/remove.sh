@@ -22,7 +22,8 @@ uninstall() {
   for unit in /etc/sysusers.d/customhouse.conf /etc/tmpfiles.d/customhouse.conf; do
     [[ $is_user == yes || ! -e $unit ]] || change rm -f "$unit"
   done
-  for unit in current previous versions .install; do # by name: who knows what else is in there
+  # by name: who knows what else is in there
+  for unit in current previous versions .install activation.json .activation.lock .current.new .previous.new; do
     [[ ! -e $prefix/$unit && ! -L $prefix/$unit ]] || change rm -rf "${prefix:?}/$unit"
   done
   [[ ! -d $run_dir ]] || change rm -rf "$run_dir"
