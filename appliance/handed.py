@@ -73,6 +73,8 @@ def _become(given: Mapping[str, int], argv: Sequence[str]) -> NoReturn:
     """Put the descriptors where the protocol wants them, and be replaced by the command."""
     beyond = _FIRST + len(given)
     kept = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, beyond) for descriptor in given.values()]
+    for descriptor in given.values():
+        os.close(descriptor)  # or the command would have it twice
     for place, descriptor in enumerate(kept):
         os.dup2(descriptor, _FIRST + place)
     variables = {

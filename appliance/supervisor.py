@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -69,9 +69,14 @@ class Supervisor:
     """Starts the processes, starts a crashed one again with a growing wait, stops them all together."""
 
     def __init__(
-        self, settings: Settings, environ: Mapping[str, str] | None = None, watchdog_s: float = WATCHDOG_S
+        self,
+        settings: Settings,
+        environ: Mapping[str, str] | None = None,
+        watchdog_s: float = WATCHDOG_S,
+        commands: Sequence[str] = PROCESSES,
     ) -> None:
         self._settings = settings
+        self._commands = commands
         self._watchdog_s = watchdog_s
         self._environ = {**os.environ, **(environ or {}), "CUSTOMHOUSE_HOME": str(settings.home)}
         if with_files(settings).log.files == "on":
@@ -93,7 +98,7 @@ class Supervisor:
         make_folder(self._settings.run_dir)
         self._api = handed.bound(self._settings.server.host, self._settings.server.port)
         self._api.listen(_BACKLOG)  # from here on who connects is answered, as soon as there is somebody to answer
-        for command in PROCESSES:
+        for command in self._commands:
             ear = self._ear(command)
             now = time.monotonic()
             self._processes.append(_Process(command, ear, self._spawn(command), now, now))
@@ -215,6 +220,7 @@ class Supervisor:
             elif one.is_ready and now - one.heard > self._watchdog_s:
                 log.error("process hangs and was killed", extra={"program": one.command, "silent_s": self._watchdog_s})
                 one.popen.kill()
+                one.is_ready = False
             return False
         if not one.is_wanted:
             one.stopping_since = None

@@ -104,7 +104,7 @@ async def _say_alive(registry: Registry) -> None:
         if not stuck:
             notify.alive(_told(registry))
         elif stuck != was:
-            log.error("model stuck; systemd is told no more that this process lives", extra={"models": stuck})
+            log.error("model stuck; systemd is told no more that this process lives", extra={"models": ",".join(stuck)})
         was = stuck
         await asyncio.sleep(min(_BEAT_S, awaited_s / 4))
 

@@ -80,7 +80,7 @@ def _say_alive(lanes: Lanes, heart: heartbeat.Heart, stuck_s: float, stop: threa
         if not stuck:
             notify.alive()
         elif stuck != was:
-            log.error("worker stuck; systemd is told no more that it lives", extra={"lanes": stuck})
+            log.error("worker stuck; systemd is told no more that it lives", extra={"lanes": ",".join(stuck)})
         was = stuck
         if stop.wait(min(_BEAT_S, awaited_s / 4)):
             return
