@@ -64,6 +64,11 @@ _ALL: dict[str, tuple[tuple[str, str], ...]] = {
     "upgrade": (("customhouse upgrade", "How to get to a newer version."),),
     "rollback": (("customhouse rollback --reason regressed", "Back to the version before."),),
     "support-bundle": (("customhouse support-bundle", "What whoever helps you needs, without content and keys."),),
+    "bundle": (
+        ("customhouse bundle create --sign key", "This version, its wheels and the weights in one file, signed."),
+        ("customhouse bundle verify bundle.tar --signers signers", "Every byte is as it was signed, and by whom."),
+    ),
+    "sbom": (("customhouse sbom -o sbom.cdx.json", "What is installed, for whoever asks for it, as CycloneDX."),),
     "config": (
         ("customhouse config show --origin --changed", "What differs from the defaults, and why."),
         ("customhouse config edit", "Change the file: checked before it takes its place."),
