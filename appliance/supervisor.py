@@ -155,20 +155,22 @@ class Supervisor:
         return self.states()
 
     def halt(self, *names: str, within_s: float = _READY_S) -> list[State]:
-        """Stop them, and leave them stopped. Raises TimeoutError."""
+        """Stop them, all at once, and leave them stopped. Raises TimeoutError."""
         for one in self._named(names):
             with self._lock:
                 one.is_wanted = False
                 self._ask_to_stop(one)
+        for one in self._named(names):
             self._await(lambda one=one: one.popen.poll() is not None, one, within_s, is_starting=False)
         return self.states()
 
     def go_on(self, *names: str, within_s: float = _READY_S) -> list[State]:
-        """Start what was stopped; returns when it is ready. Raises TimeoutError."""
+        """Start what was stopped, all at once; returns when it is ready. Raises TimeoutError."""
         for one in self._named(names):
             with self._lock:
                 one.is_wanted = True
                 self._forgive(one)
+        for one in self._named(names):
             self._await(lambda one=one: one.popen.poll() is None and one.is_ready, one, within_s)
         return self.states()
 
