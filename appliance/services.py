@@ -109,8 +109,9 @@ class Supervised:
 
     kind = "customhouse up"
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, within_s: float = 0.0) -> None:
         self._run_dir = run_dir
+        self._within_s = within_s
 
     def begin(self) -> None:
         """They were begun by it."""
@@ -134,7 +135,7 @@ class Supervised:
         if not names:
             return []  # to it, no name is every name
         try:
-            return supervised.ask(self._run_dir, verb, *names)
+            return supervised.ask(self._run_dir, verb, *names, within_s=self._within_s)
         except InvalidRequest as error:
             raise Misconfigured(error.message) from error
 
@@ -155,10 +156,11 @@ class Nobody:
         return False
 
 
-def of(settings: Settings, prefix: Path) -> Services:
-    """Whoever runs the processes of this state directory and this PREFIX."""
+def of(settings: Settings, prefix: Path, within_s: float = 0.0) -> Services:
+    """Whoever runs the processes of this state directory and this PREFIX. What is started there has to be ready within
+    so many seconds, where it is not systemd, whose units say so themselves."""
     if supervised.is_up(settings.run_dir):
-        return Supervised(settings.run_dir)
+        return Supervised(settings.run_dir, within_s)
     for found in (Systemd(), Systemd(user=True)):
         if found.has_units_of(prefix):
             return found

@@ -15,8 +15,9 @@ import msgspec
 
 from appliance import audit, installed, services, settings
 from appliance.errors import Misconfigured
-from appliance.release import activation, hand, journal, shelf
+from appliance.release import activation, journal, shelf
 from appliance.release import release as described
+from appliance.release.hand import Hand
 from appliance.release.release import Release
 from appliance.release.road import Box, Outcome
 
@@ -31,9 +32,8 @@ _SAID = {
     "migrate": "the tables",
     "undo-schema": "the tables, back",
     "switch-back": "current is the version before",
-    "start-inference": "the models open",
+    "start-inner": "the models open, the worker goes on",
     "start-api": "who waited is answered",
-    "start-worker": "the worker goes on",
     "health": "is all well?",
     "settle": "done",
 }
@@ -172,9 +172,9 @@ def prune(keep: int, dry_run: bool, prefix: Path | None, as_json: bool) -> None:
         if gone and loaded.database.exists():
             detail = {"removed": gone}
             actor = audit.operator()
-            hand.ask(
-                loaded, "record", actor=actor, action="release.pruned", subject=str(at), reason=None, detail=detail
-            )
+            keeper = Hand(loaded)
+            keeper.ask("record", actor=actor, action="release.pruned", subject=str(at), reason=None, detail=detail)
+            keeper.close()
     if as_json:
         click.echo(json.dumps({"dry_run": dry_run, "removed": gone}))
         return
@@ -248,13 +248,13 @@ def _shown(prefix: Path, one: Release) -> dict[str, Any]:
 
 def _box(prefix: Path, *, healthy_s: float, is_quiet: bool, keep: int = 3, begins: bool = True) -> Box:
     loaded = settings.load()
-    held_by = services.of(loaded, prefix)
+    held_by = services.of(loaded, prefix, healthy_s)
 
     def on_step(step: str) -> None:
         if not is_quiet:
             click.echo(f"{step:<16} {_SAID.get(step, '')}", err=True)
 
-    return Box(prefix, loaded, held_by, audit.operator(), healthy_s, begins, keep, on_step)
+    return Box(prefix, loaded, held_by, audit.operator(), Hand(loaded), healthy_s, begins, keep, on_step)
 
 
 def _become(prefix: Path, version: str) -> None:

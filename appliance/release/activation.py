@@ -2,13 +2,14 @@
 
 import contextlib
 import logging
+import time
 from pathlib import Path
 
 import msgspec
 
 from appliance import installed
 from appliance.errors import Misconfigured
-from appliance.release import condition, hand, journal, release, road, shelf
+from appliance.release import condition, journal, release, road, shelf
 from appliance.release.journal import Journal
 from appliance.release.release import Release
 from appliance.release.road import BACK, FORWARD, Box, Going, Outcome
@@ -23,6 +24,7 @@ def activate(box: Box, version: str) -> Outcome:
     Raises Misconfigured, and nothing has changed, when the version may not be activated, the backup is not whole or the
     rehearsal on a copy fails.
     """
+    begun = time.monotonic()
     with journal.held(box.prefix):
         done = _finish(box)
         if done is not None and version in (done.version, done.version_before):
@@ -32,11 +34,11 @@ def activate(box: Box, version: str) -> Outcome:
         if before == version:
             return Outcome("unchanged", version)
         road.intact(box, to)
-        has = hand.ask(box.settings, "look")
         if shelf.is_whole(box.prefix, before):
             _refuse_wrong_way(shelf.named(box.prefix, before or ""), to)
         else:  # none, or one that is gone: then this is the cure
             before = ""
+        has = box.hand.ask("look")
         noted = Journal(
             act="activate",
             to=version,
@@ -46,7 +48,7 @@ def activate(box: Box, version: str) -> Outcome:
             meant=NAMES if box.begins and not before and box.services.kind != "none" else _meant(box),
             was_up=_is_up(box),
         )
-        return _forward(Going(box, noted, to))
+        return _forward(Going(box, noted, to, begun))
 
 
 def rollback(box: Box, *, restore: bool = False, why: str = "") -> Outcome:
@@ -55,6 +57,7 @@ def rollback(box: Box, *, restore: bool = False, why: str = "") -> Outcome:
 
     Raises Misconfigured, and nothing has changed, when there is none or it would not start.
     """
+    begun = time.monotonic()
     with journal.held(box.prefix):
         done = _finish(box)
         if done is not None and done.result != "activated":
@@ -76,9 +79,9 @@ def rollback(box: Box, *, restore: bool = False, why: str = "") -> Outcome:
         )
         if restore and not noted.backup:
             raise Misconfigured(f"no backup was made before {version} was activated; see: customhouse backup list")
-        if not restore and hand.ask(box.settings, "look")["is_there"]:
+        if not restore and box.hand.ask("look")["is_there"]:
             try:
-                hand.ask(box.settings, "can undo", back_to=to.schema)
+                box.hand.ask("can undo", back_to=to.schema)
             except Misconfigured as error:
                 raise Misconfigured(
                     f"{error.message}; the backup of before can be put in its place, and what was accepted since is "
@@ -87,7 +90,7 @@ def rollback(box: Box, *, restore: bool = False, why: str = "") -> Outcome:
         said = road.refuses_config(box, to.version)
         if said:
             raise Misconfigured(f"{to.version} would not start with the settings as they are: {said}")
-        going = Going(box, noted, to)
+        going = Going(box, noted, to, begun)
         going.walk(BACK)
         return going.outcome("rolled back")
 
@@ -120,7 +123,7 @@ def _finish(box: Box) -> Outcome | None:
         return going.outcome("undone")
     if left.act == "activate":
         return _forward(going, "settle" if left.step == "settle" else "stop-api")
-    first = "settle" if left.step == "settle" else "start-inference" if is_there else "stop"
+    first = "settle" if left.step == "settle" else "start-inner" if is_there else "stop"
     going.walk(BACK, first)
     return going.outcome("went back" if left.why else "rolled back")
 
@@ -158,7 +161,7 @@ def _go_back(going: Going, why: str, error: BaseException) -> Outcome:
         why=why,
     )
     returning = Going(box, back, to)
-    returning.rehearsal = going.rehearsal
+    returning.goes_on_from(going)
     returning.walk(BACK)
     return returning.outcome("went back")
 

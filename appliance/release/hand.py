@@ -1,18 +1,21 @@
 """What a change of version does to the database, done in a process of its own as the user who owns the state directory:
 the change itself may be root's, and a file of root's beside the database would lock its owner out.
 
-`python -m appliance.release.hand` reads one JSON line {"do": …} and answers one; exit code 1 with {"error": …}.
+`python -m appliance.release.hand PARENT` reads JSON lines {"do": …} and answers each with one, or with {"error": …}.
 """
 
+import ctypes
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -24,6 +27,7 @@ from appliance.settings import Settings
 _ROOM = 2.5
 """Times the database: its backup, the copy that is tried, and their logs."""
 _ROOM_BYTES = 64 << 20
+_PR_SET_PDEATHSIG = 1
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -35,31 +39,59 @@ class Tried(msgspec.Struct, frozen=True):
     """None: one of them cannot be taken back."""
 
 
-def ask(loaded: Settings, do: str, **given: Any) -> dict[str, Any]:
-    """Have it done, and the answer. Raises Misconfigured with what went wrong."""
-    module = "appliance.release.hand"
-    python = [sys.executable, *(["-P"] if installed.place() else []), "-m", module]
-    done = subprocess.run(
-        python,
-        input=json.dumps({"do": do, **given}),
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "CUSTOMHOUSE_HOME": str(loaded.home)},
-        **_owner(loaded.home),
-    )
-    lines = done.stdout.strip().splitlines()
-    try:
-        said: Any = json.loads(lines[-1]) if lines else None
-    except json.JSONDecodeError:
-        said = None
-    if not isinstance(said, dict) or (done.returncode and "error" not in said):
-        last = done.stderr.strip().splitlines()[-1:] or [f"ended with {done.returncode}"]
-        raise Misconfigured(f"{do}: {last[0]}")
-    answer: dict[str, Any] = {**said}
-    if "error" in answer:
-        raise Misconfigured(f"{do}: {answer['error']}")
-    return answer
+class Hand:
+    """That process, begun when it is first needed. It ends with us, in the middle of a transaction if need be: what
+    takes over then finds the database as it was before, or after."""
+
+    def __init__(self, loaded: Settings) -> None:
+        self._settings = loaded
+        self._process: subprocess.Popen[str] | None = None
+        self._said: IO[str] | None = None
+
+    def ask(self, do: str, **given: Any) -> dict[str, Any]:
+        """Have it done, and the answer. Raises Misconfigured with what went wrong."""
+        process = self._process or self._begin()
+        assert process.stdin is not None  # both are pipes
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps({"do": do, **given}) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+            answer: dict[str, Any] = json.loads(line)
+        except (BrokenPipeError, json.JSONDecodeError) as error:
+            raise Misconfigured(f"{do}: {self._last_words()}") from error
+        if "error" in answer:
+            raise Misconfigured(f"{do}: {answer['error']}")
+        return answer
+
+    def close(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.communicate()  # its input ends, and so does it
+
+    def _begin(self) -> "subprocess.Popen[str]":
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # as long as we are
+        self._process = subprocess.Popen(
+            [sys.executable, *(["-P"] if installed.place() else []), "-m", "appliance.release.hand", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+            env={**os.environ, "CUSTOMHOUSE_HOME": str(self._settings.home)},
+            process_group=0,  # Ctrl+C is ours to understand
+            **_owner(self._settings.home),
+        )
+        return self._process
+
+    def _last_words(self) -> str:
+        """Of one that is gone."""
+        process, self._process = self._process, None
+        code = None if process is None else process.wait()
+        if self._said is not None:
+            self._said.seek(0)
+            for line in reversed(self._said.read().strip().splitlines()):
+                return line
+        return f"it ended with {code}"
 
 
 def _owner(home: Path) -> dict[str, Any]:
@@ -216,15 +248,19 @@ _DOES: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def main() -> int:
+    """Answer line by line until there is no more."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(sys.argv[1]):
+        return 1  # already alone
     os.umask(0o027)
-    given: dict[str, Any] = json.loads(sys.stdin.read())
-    do = _DOES[given.pop("do")]
-    try:
-        answer = do(settings.load(), **given)
-    except (CustomhouseError, database.Error, OSError) as error:
-        print(json.dumps({"error": str(error)}))
-        return 1
-    print(json.dumps(answer))
+    loaded = settings.load()
+    for line in sys.stdin:
+        given: dict[str, Any] = json.loads(line)
+        try:
+            answer = _DOES[given.pop("do")](loaded, **given)
+        except (CustomhouseError, database.Error, OSError) as error:
+            answer = {"error": str(error)}
+        print(json.dumps(answer), flush=True)
     return 0
 
 

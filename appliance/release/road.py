@@ -21,7 +21,8 @@ import msgspec
 
 from appliance import clock, database, installed
 from appliance.errors import Misconfigured
-from appliance.release import condition, hand, journal, release, shelf
+from appliance.release import condition, journal, release, shelf
+from appliance.release.hand import Hand
 from appliance.release.journal import Journal
 from appliance.release.release import Release
 from appliance.release.shelf import Activated
@@ -39,6 +40,7 @@ class Box(msgspec.Struct, frozen=True):
     settings: Settings
     services: Services
     actor: str
+    hand: Hand
     healthy_s: float = 120.0
     """When it does not answer as before for so long, it goes back."""
     begins: bool = True
@@ -72,14 +74,14 @@ class Outcome(msgspec.Struct, frozen=True):
 class Going:
     """One change under way."""
 
-    def __init__(self, box: Box, noted: Journal, to: Release) -> None:
+    def __init__(self, box: Box, noted: Journal, to: Release, begun: float | None = None) -> None:
         self.box = box
         self.noted = noted
         self.to = to
         self.rehearsal: dict[str, Any] | None = None
         self.trouble = ""
         self.pruned: list[str] = []
-        self._begun = time.monotonic()
+        self._begun = time.monotonic() if begun is None else begun
         self._closed: float | None = None
         self._held_s = 0.0
         self._alone = contextlib.ExitStack()
@@ -94,6 +96,10 @@ class Going:
                 do(self)
         finally:
             self._alone.close()
+
+    def goes_on_from(self, other: "Going") -> None:
+        """What the way there took counts on the way back."""
+        self.rehearsal, self._begun, self._closed = other.rehearsal, other._begun, other._closed
 
     def outcome(self, result: str) -> Outcome:
         return Outcome(
@@ -110,7 +116,7 @@ class Going:
         )
 
     def ask(self, do: str, **given: Any) -> dict[str, Any]:
-        return hand.ask(self.box.settings, do, **given)
+        return self.box.hand.ask(do, **given)
 
     def _of_meant(self, *names: str) -> list[str]:
         return [name for name in names if name in self.noted.meant]
@@ -121,15 +127,22 @@ class Going:
         """It finishes what it has in hand."""
         self.box.services.stop(*self._of_meant(WORKER))
 
-    def start_inference(self) -> None:
+    def start_inner(self) -> None:
+        """The model process and the worker, side by side; the API only then, so that who waited is answered in full."""
+        if self.noted.meant and not self.noted.before:
+            self.box.services.begin()
+        self._have(self.box.services.start, INFERENCE, WORKER)
         if self._of_meant(INFERENCE):
-            if not self.noted.before:
-                self.box.services.begin()
-            self.box.services.restart(INFERENCE)
             condition.wait_for_models(self.box.settings, min(_MODELS_S, self.box.healthy_s))
 
-    def start_worker(self) -> None:
-        self.box.services.restart(*self._of_meant(WORKER))
+    def _have(self, act: Callable[..., None], *names: str) -> None:
+        """On the way back, what does not start keeps nothing else from starting."""
+        try:
+            act(*self._of_meant(*names))
+        except Misconfigured as error:
+            if self.noted.act != "back":
+                raise
+            self.trouble = error.message
 
     def _wait(self) -> str:
         """What is missing in the end; empty when all is well."""
@@ -137,7 +150,7 @@ class Going:
         until = time.monotonic() + box.healthy_s
         if API in meant:
             condition.wait(box.settings, box.services, (API,), code, was_up=False, until=until)
-        if self._closed is not None:
+        if self._closed is not None and API in meant:
             self._held_s = time.monotonic() - self._closed
         return condition.wait(box.settings, box.services, meant, code, was_up=self.noted.was_up, until=until)
 
@@ -173,12 +186,13 @@ class Going:
         """Requests in hand are answered; what connects from now on waits at the socket."""
         self._closed = time.monotonic()
         self.box.services.stop(*self._of_meant(API))
+        self.box.services.stop(*self._of_meant(INFERENCE))  # what was in hand needed it
 
     def migrate(self) -> None:
         self.ask("migrate")
 
     def start_api(self) -> None:
-        self.box.services.start(*self._of_meant(API))
+        self._have(self.box.services.start, API)
 
     def health(self) -> None:
         missing = self._wait()
@@ -202,8 +216,9 @@ class Going:
         connects would bring the tables up again."""
         if not self.noted.restores:
             self._alone.enter_context(_alone(self.box.settings))
-        self._closed = time.monotonic()
+        self._closed = self._closed or time.monotonic()
         self.box.services.stop(*self._of_meant(API, WORKER))
+        self.box.services.stop(*self._of_meant(INFERENCE))
 
     def undo_schema(self) -> None:
         if self.noted.restores:
@@ -216,10 +231,10 @@ class Going:
         self._alone.close()
 
     def restart_api(self) -> None:
-        self.box.services.restart(*self._of_meant(API))
+        self._have(self.box.services.restart, API)
 
     def health_back(self) -> None:
-        self.trouble = self._wait()
+        self.trouble = self._wait() or self.trouble
 
     def settle_back(self) -> None:
         """What it goes back to next is what that version came from."""
@@ -243,9 +258,8 @@ FORWARD: tuple[Step, ...] = (
     ("switch", Going.switch),
     ("stop-api", Going.stop_api),
     ("migrate", Going.migrate),
-    ("start-inference", Going.start_inference),
+    ("start-inner", Going.start_inner),
     ("start-api", Going.start_api),
-    ("start-worker", Going.start_worker),
     ("health", Going.health),
     ("settle", Going.settle),
 )
@@ -254,9 +268,8 @@ BACK: tuple[Step, ...] = (
     ("stop", Going.stop_all),
     ("undo-schema", Going.undo_schema),
     ("switch-back", Going.switch_back),
-    ("start-inference", Going.start_inference),
+    ("start-inner", Going.start_inner),
     ("start-api", Going.restart_api),
-    ("start-worker", Going.start_worker),
     ("health", Going.health_back),
     ("settle", Going.settle_back),
 )
