@@ -130,6 +130,7 @@ def test_bash_unpacks_it_and_asks_pip_for_nothing_else(plain: Path, tmp_path: Pa
     assert said[:3] == [str(folder / name) for name in ("source", "wheels", "weights")]
     assert said[4:] == [bundles.PYTHON, "cpu", "1", str(folder / "wheels"), "unset"]
     assert (folder / "source/pyproject.toml").read_bytes() == (ROOT / "pyproject.toml").read_bytes()
+    assert (folder / "source/models/toy/LICENSE").is_file(), "an operator's own model is known where it is installed"
     assert (folder / "weights/toy/toy.onnx").read_bytes() == bundles.WEIGHTS
     assert "not signed" in done.stdout
 

@@ -23,7 +23,7 @@ from appliance.settings import Settings
 
 Said = Callable[[str], None]
 _BESIDE = ("manifest.toml", "LICENSE", "README.md", "golden.json")
-"""Of a model's folder: what it is, its licence, and what an operator's own model is adopted with."""
+"""Of a model's folder: what it is, and its licence."""
 _SPARE_BYTES = 64 << 20
 
 
@@ -83,7 +83,9 @@ def _create(settings: Settings, wanted: Wanted, target: Path, scratch: Path, sai
     pieces, bill = _weights(settings, wanted.models, said)
 
     said("source")
-    source.pack(wanted.root, scratch / contents.SOURCE, at // 1000)
+    own = {path.relative_to(settings.models_dir): path for one in wanted.models for path in _told(settings, one)}
+    beside = {f"models/{path.as_posix()}": origin for path, origin in own.items()}
+    source.pack(wanted.root, scratch / contents.SOURCE, at // 1000, beside)
     first = [_piece(path, wanted.root / path) for path in source.installer(wanted.root)]
 
     said(f"wheels for Python {', '.join(wanted.pythons)}")
@@ -145,13 +147,17 @@ def _weights(settings: Settings, models: Sequence[Manifest], said: Said) -> tupl
                 )
             member = Member(f"weights/{one.name}/{state.file}", state.sha256, state.size_bytes)
             pieces.append(_Piece(member, Path(state.path)))
-        beside = [settings.models_dir / one.name / name for name in _BESIDE]
-        pieces += [_piece(f"models/{one.name}/{path.name}", path) for path in beside if path.is_file()]
+        pieces += [_piece(f"models/{one.name}/{path.name}", path) for path in _told(settings, one)]
         bill.append(sbom.of_model(one, states))
     lock = shelf.lock_file(settings.weights_dir)
     if lock.is_file():
         pieces.append(_piece("weights/lock.toml", lock))
     return pieces, bill
+
+
+def _told(settings: Settings, one: Manifest) -> list[Path]:
+    """The files that say what a model is."""
+    return [path for name in _BESIDE if (path := settings.models_dir / one.name / name).is_file()]
 
 
 def _piece(path: str, origin: Path) -> _Piece:

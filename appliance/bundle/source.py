@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from appliance.errors import BundleError
@@ -38,16 +39,18 @@ def installer(root: Path = ROOT) -> list[str]:
     return [path for path in files(root) if path == INSTALLER[0] or path.startswith(f"{INSTALLER[1]}/")]
 
 
-def pack(root: Path, target: Path, at: int) -> None:
-    """The tree as an archive, the same bytes for the same tree and moment."""
+def pack(root: Path, target: Path, at: int, beside: Mapping[str, Path]) -> None:
+    """The tree as an archive, the same bytes for the same tree and moment. `beside`: what belongs to it although git
+    does not track it, by its path in the tree: an operator's own models."""
+    origins = {**beside, **{path: root / path for path in files(root)}}
     with (
         target.open("wb") as raw,
         gzip.GzipFile("", "wb", 6, raw, mtime=at) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive,
     ):
-        for path in files(root):
-            data = (root / path).read_bytes()
-            archive.addfile(entry(path, len(data), at, is_program=os.access(root / path, os.X_OK)), io.BytesIO(data))
+        for path, origin in sorted(origins.items()):
+            data = origin.read_bytes()
+            archive.addfile(entry(path, len(data), at, is_program=os.access(origin, os.X_OK)), io.BytesIO(data))
 
 
 def entry(path: str, size: int, at: int, *, is_program: bool = False) -> tarfile.TarInfo:

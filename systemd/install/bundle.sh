@@ -10,7 +10,6 @@ bundle_signers= # an allowed_signers file: one of those must have signed it
 bundle_source=  # the tree that was inside
 bundle_wheels=  # all that pip may take from
 bundle_weights= # a folder a model
-bundle_models=  # what each of those is, and its licence
 bundle_version=
 bundle_pythons=() # the versions that it has wheels for
 
@@ -44,13 +43,12 @@ use_bundle() { # use_bundle FILE [FOLDER-TO-UNPACK-INTO]
     mv "$half" "$folder" || die "$folder cannot be replaced"
   fi
   bundle_source=$folder/source bundle_wheels=$folder/wheels bundle_weights=$folder/weights
-  bundle_models=$folder/models
   seal_pip
 }
 
 # The wheels and weights are in their places: what is left of them here is room. The source stays, it runs from there.
 drop_bundle() {
-  [[ $dry_run == yes || -z $bundle_source ]] || rm -rf "$bundle_wheels" "$bundle_weights" "$bundle_models"
+  [[ $dry_run == yes || -z $bundle_source ]] || rm -rf "$bundle_wheels" "$bundle_weights" "${bundle_weights%/*}/models"
 }
 
 # Whether the bundle in use, if one is, has wheels for this Python.
@@ -72,12 +70,7 @@ bring_weights() { # bring_weights CUSTOMHOUSE-COMMAND…
     [[ ! -f $bundle_weights/lock.toml || -e ${CUSTOMHOUSE_HOME-$state}/weights/lock.toml ]] ||
       { mkdir -p "${CUSTOMHOUSE_HOME-$state}/weights" &&
         cp "$bundle_weights/lock.toml" "${CUSTOMHOUSE_HOME-$state}/weights/lock.toml"; }
-    if [[ -d $bundle_source/models/$name ]]; then
-      "$@" models import --model "$name" "$folder" || die "the weights of $name could not be installed (see above)"
-    else
-      "$@" models import --manifest "$bundle_models/$name/manifest.toml" "$folder" ||
-        die "the model $name could not be installed (see above)"
-    fi
+    "$@" models import --model "$name" "$folder" || die "the weights of $name could not be installed (see above)"
   done
 }
 

@@ -336,9 +336,12 @@ provide_weights() {
   run rm -rf "$scratch"
   run_as_owner mkdir -m 0700 "$scratch"
   run_as_owner ln -s ../weights "$scratch/weights"
-  [[ -z ${bundle_weights-} ]] || unpack_weights "$scratch"
-  fetch_as_owner
-  ((${#models[@]} == 0)) || fetch_as_owner "${models[@]}"
+  if [[ -n ${bundle_weights-} ]]; then
+    unpack_weights "$scratch" # a bundle has the models that it was made with: what it lacks is not reached for
+  else
+    fetch_as_owner
+    ((${#models[@]} == 0)) || fetch_as_owner "${models[@]}"
+  fi
   run rm -rf "$scratch"
   [[ $(weights_now) == "$before" ]] || changed=yes
 }
@@ -349,7 +352,7 @@ weights_now() {
   [[ ! -d $home/weights ]] || find "$home/weights" -type f ! -name '.*' -printf '%P %s %T@\n' | sort
 }
 
-# Each model by the digest in its manifest; `models fetch` then finds all of them there.
+# Each model by the digest in its manifest.
 unpack_weights() { # unpack_weights SCRATCH
   local key
   key=$(find "$bundle_weights" -type f -printf '%P %s\n' | sort | sha256sum)
