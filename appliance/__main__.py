@@ -42,6 +42,7 @@ COMMANDS = {
     "stripe": ("appliance.commands.stripe:stripe", "Payments: sync with Stripe, links, alerts."),
     "retention": ("appliance.commands.retention:retention", "How long things are kept, and what goes."),
     "erase": ("appliance.commands.erase:erase", "Remove a job, an organisation or the past, with proof."),
+    "backup": ("appliance.commands.backup:backup", "Make, verify and restore backups; a continuous copy."),
     "audit": ("appliance.commands.audit:audit", "Who changed what, and why."),
     "train": ("appliance.commands.train:train", "Train and judge the text heads and the spam model."),
     "evaluate": ("appliance.commands.evaluate:evaluate", "What a policy is worth on your own labelled texts."),

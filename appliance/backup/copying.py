@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 
@@ -68,7 +69,7 @@ def online(source: Path, target: Path, step: Callable[[], object] = lambda: None
 def check(path: Path) -> Checked:
     """Look at a copy that nobody else has open. Raises BackupError when it is no database."""
     try:
-        conn = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, isolation_level=None)
+        conn = sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True, isolation_level=None)
         conn.row_factory = sqlite3.Row
         conn.execute("PRAGMA cache_size = -65536")
         try:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
-from appliance import audit, clock, database
+from appliance import audit, clock, database, tombstones
 from appliance.accounts import organisations
 from appliance.accounts.organisations import Organisation, Standing
 from appliance.database import Connection
@@ -126,6 +126,7 @@ def erase(
             _close_doors(conn, org_id, actor, reason)
 
     house.db.write(begin)
+    tombstones.write(house.settings)  # beside the backups too: no restore brings it back
     gone = Contents()
     removed: dict[str, int] = dict.fromkeys(("job", "child", "delivery", "media"), 0)
     while job_ids := _some_jobs(house.db.reader(), scope):
