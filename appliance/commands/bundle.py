@@ -71,8 +71,8 @@ def create_(
     `sudo ./install.sh --bundle FILE`. Nothing is reached there.
 
     llama.cpp is compiled for the very processor it was built on, and the bundle says which features that one has: the
-    installer refuses a machine that lacks one. A wheel for every machine since about 2013, half as fast at judging, is
-    built by `CMAKE_ARGS="-DGGML_NATIVE=OFF" pip wheel --no-deps llama-cpp-python==VERSION`, and taken by --llama.
+    installer refuses a machine that lacks one. A wheel for any processor with AVX2 (since about 2013) is built by
+    `CMAKE_ARGS="-DGGML_NATIVE=OFF" pip wheel --no-deps llama-cpp-python==VERSION`, and taken by --llama.
 
     A key to sign with is made by `ssh-keygen -t ed25519`; who installs needs its public half in a file of signers: a
     line `NAME namespaces="customhouse-bundle" ssh-ed25519 AAAA…`.
