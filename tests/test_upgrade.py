@@ -50,12 +50,12 @@ def job_id(number: int) -> str:
     return f"{number:08x}-0000-4000-8000-000000000000"
 
 
-def used(path: Path, jobs: int = 12) -> None:
+def used(path: Path, jobs: int = 12, before: str = "m003_accounts") -> None:
     """The tables of issue 2, with rows as that release wrote them. Jobs go round: a prompt that passed, one that was
     rejected, an image that failed, a video with frames, and a prompt and an image that still wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
     conn = database.connect(path)
-    schema.migrations.apply(sqlite_utils.Database(conn), stop_before="m003_accounts")
+    schema.migrations.apply(sqlite_utils.Database(conn), stop_before=before)
     now = clock.now_ms()
     conn.execute("BEGIN")
     for org, name in ((A, "A"), (C, "C")):
