@@ -116,8 +116,9 @@ def test_with_no_route_the_bundle_is_tried_up_to_real_verdicts(
     assert "models ready on cpu" in said
 
     listed = ask(box, environ, "jobs", "list", "--json")
-    images = [job for job in listed if job["type"].lower().startswith("image") and job["status"] == "completed"]
+    images = [job for job in listed if job["kind"] == "IMAGE_MODERATION"]
     assert len(images) >= 3, listed
+    assert {job["status"] for job in images} == {"completed"}
     assert all(job["is_prohibited"] in (True, False) for job in images)
     tree = box / ".customhouse/bundle/source"
     program = box / ".customhouse/venv/bin/python"
