@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help="a root that debootstrap has made already; it is copied")
     parser.add_argument("--mirror", default="", help="where debootstrap fetches from, if not its own default")
     parser.add_argument("--keyring", default="", help="the keys of that mirror, if this system does not have them")
+    parser.add_argument("--systemd", action="store_true", help="install the package first, as a usual system has it")
     parser.add_argument("--keep", action="store_true", help="leave the root there, to look around")
     given = parser.parse_args(arguments)
     if os.geteuid() != 0:
@@ -42,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
             _bootstrap(given.system, inside, given.mirror, given.keyring)
         _furnish(inside)
         began = time.monotonic()
-        code = _enter(inside, "bash", "/root/customhouse/tests/chroot.sh")
+        with_systemd = {"WITH_SYSTEMD": "1"} if given.systemd else {}
+        code = _enter(inside, "bash", "/root/customhouse/tests/chroot.sh", **with_systemd)
         print(f"\n{given.system}: {'as it has to be' if code == 0 else 'FAILED'}, {time.monotonic() - began:.0f} s")
         return code
     finally:
@@ -82,12 +84,12 @@ def _furnish(inside: Path) -> None:
         shutil.copytree(wheels, inside / "root" / "wheels")
 
 
-def _enter(inside: Path, *command: str) -> int:
+def _enter(inside: Path, *command: str, **given: str) -> int:
     """Processes, mounts and names of its own: what is started in there ends with it."""
     environ = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "NPM_CONFIG_"))}
     environ |= dict.fromkeys(_TRUST, _AUTHORITIES)
     environ |= {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
-    environ |= {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
+    environ |= {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", **given}
     if (inside / "root" / "wheels").is_dir():
         environ["CUSTOMHOUSE_WHEELS"] = "/root/wheels"
     within = (

@@ -7,12 +7,19 @@ log=/root/chroot.log
 
 main() {
   cd "$tree"
-  tell "$(sed -n 's/^PRETTY_NAME=//p' /etc/os-release), $(dpkg -l | grep -c ^ii) packages"
+  if [[ -n ${WITH_SYSTEMD-} ]]; then
+    { apt-get update && apt-get install -y --no-install-recommends systemd; } >"$log" 2>&1 || fail "no systemd"
+  fi
+  tell "$(sed -n 's/^PRETTY_NAME=//p' /etc/os-release), $(dpkg -l | grep -c ^ii) packages, \
+systemd $(systemctl --version 2>/dev/null | head -n 1 | cut -d ' ' -f 2 | grep . || echo is not installed)"
   dry_run
   install_it
   install_again
   look_at_modes
+  look_at_units
   run_it
+  upgrade_it
+  stop_it
   remove_it
   install_over
   purge_it
@@ -62,6 +69,16 @@ look_at_modes() {
   [[ $(getent passwd customhouse | cut -d : -f 7) == */nologin ]] || fail "the services' user may log in"
 }
 
+# They are linked, so that the machine would start them, also where systemd is no init.
+look_at_units() {
+  command -v systemctl >/dev/null || return 0
+  tell "units: $(compgen -G '/etc/systemd/system/customhouse*' | wc -l), enabled: \
+$(systemctl list-unit-files 'customhouse*' --state=enabled --no-legend | wc -l)"
+  systemctl is-enabled --quiet customhouse.target || fail "the machine would not start it"
+  systemd-analyze verify /etc/systemd/system/customhouse* || fail "systemd does not understand the units"
+  [[ -f /etc/sysusers.d/customhouse.conf && -f /etc/tmpfiles.d/customhouse.conf ]] || fail "no sysusers, or no tmpfiles"
+}
+
 run_it() {
   local until=$((SECONDS + 180)) verdict
   tell "customhouse up, as the services' user, and a verdict of a real picture"
@@ -80,6 +97,32 @@ run_it() {
   tell "customhouse moderate image coffee.jpg: $(head -n 1 <<<"$verdict")"
   ! ./install.sh --uninstall >"$log" 2>&1 || fail "it was removed while it ran"
   grep -q 'it runs by hand' "$log" || fail "it does not say why it removes nothing"
+}
+
+# The same number from other sources, over what runs; then the way back. Nobody who asks meanwhile is refused.
+upgrade_it() {
+  local before asker
+  before=$(readlink /opt/customhouse/current)
+  tell "upgraded while it runs, and back"
+  echo '# changed' >>appliance/__init__.py
+  KEY=$client /opt/customhouse/current/venv/bin/python "$tree/tests/chroot_ask.py" --until /root/enough >/root/asked 2>&1 &
+  asker=$!
+  timed ./install.sh >"$log" 2>&1 || fail "the upgrade ended with $?"
+  [[ $(readlink /opt/customhouse/current) == "$before.r2" ]] || fail "$(readlink /opt/customhouse/current) is current"
+  [[ $(readlink /opt/customhouse/previous) == "$before" ]] || fail "$(readlink /opt/customhouse/previous) is previous"
+  customhouse status >/root/status.log || fail "it is not well after the upgrade: $(cat /root/status.log)"
+  timed customhouse rollback >"$log" 2>&1 || fail "rollback ended with $?"
+  grep 'runs' "$log" || true
+  [[ $(readlink /opt/customhouse/current) == "$before" ]] || fail "$(readlink /opt/customhouse/current) is current"
+  customhouse status >/root/status.log || fail "it is not well after going back: $(cat /root/status.log)"
+  touch /root/enough
+  wait "$asker" || fail "somebody was refused: $(cat /root/asked)"
+  tell "$(cat /root/asked)"
+  [[ -z $(find /var/lib/customhouse ! -user customhouse) ]] || fail "not all of the state is the services' user's"
+  sed -i '$d' appliance/__init__.py
+}
+
+stop_it() {
   kill -TERM "$(pgrep_up)"
   wait "$up" || true
 }

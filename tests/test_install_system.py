@@ -41,7 +41,7 @@ case "$*" in
 "models fetch"*) [[ -f $CUSTOMHOUSE_HOME/weights/x ]] || echo weights >"$CUSTOMHOUSE_HOME/weights/x" ;;
 "keys list --json") cat "$CUSTOMHOUSE_HOME/keys" 2>/dev/null || echo "[]" ;;
 "keys create"*) echo "[1]" >"$CUSTOMHOUSE_HOME/keys"; echo "key-of-$6" ;;
-"config show"*) exit 1 ;;
+"config show"*) echo '{"server": {"host": "0.0.0.0", "port": 8443}}' ;;
 esac
 exit 0
 """
@@ -52,7 +52,11 @@ Description=For the tests
 User=@USER@
 Group=@GROUP@
 ExecStart=@PREFIX@/current/venv/bin/customhouse serve
-Environment=CUSTOMHOUSE_HOME=@HOME@
+Environment=CUSTOMHOUSE_HOME=@HOME@ CUSTOMHOUSE_RUNTIME_DIR=@RUN@
+# --- for the system's manager only (install.sh leaves this out of a user's) ---
+ProtectSystem=strict
+# --- end ---
+NoNewPrivileges=yes
 
 [Install]
 WantedBy=multi-user.target
@@ -139,6 +143,25 @@ def test_the_first_keys_are_shown_once(box: Box) -> None:
     assert "key-of-client" in done.stdout
     assert "key-of-admin" in done.stdout
     assert "key-of" not in box.add().stdout
+
+
+def test_it_says_what_listens_where_and_what_to_let_in(box: Box) -> None:
+    said = box.add().stdout
+    assert "0.0.0.0:8443" in said
+    assert "Whoever reaches this machine reaches it" in said
+    assert "ufw allow from 10.0.0.0/8 to any port 8443 proto tcp" in said
+
+
+def test_secrets_have_their_places_and_nobody_elses_rights(box: Box) -> None:
+    box.add()
+    for name in ("stripe-key", "tls-certificate", "tls-key"):
+        assert (box.etc / "credentials" / name).stat().st_mode & 0o7777 == 0o600
+    assert (box.etc / "credentials").stat().st_mode & 0o7777 == 0o700
+    assert (box.etc / "environment").stat().st_mode & 0o7777 == 0o640
+    assert (box.prefix / "home").stat().st_mode & 0o7777 == 0o750
+    (box.etc / "credentials/stripe-key").write_text("rk_test_x")
+    box.add()
+    assert (box.etc / "credentials/stripe-key").read_text() == "rk_test_x"
 
 
 def test_run_again_it_changes_nothing_and_says_so(box: Box) -> None:
@@ -265,11 +288,24 @@ def test_units_are_filled_in_and_a_users_manager_is_asked_for_no_other_user(box:
     assert f"ExecStart={box.prefix}/current/venv/bin/customhouse serve" in unit
     assert f"CUSTOMHOUSE_HOME={box.prefix}/home" in unit
     assert "User=" not in unit
+    assert "ProtectSystem" not in unit
+    assert "NoNewPrivileges=yes" in unit
     assert "WantedBy=default.target" in unit
     (box.root / "systemd/customhouse-api.service").write_text(UNIT + "# @NOBODY@\n")
     done = box.add()
     assert done.returncode == 1
     assert "@NOBODY@" in done.stderr
+
+
+@pytest.mark.parametrize(("version", "added"), [(252, []), (254, ["RestartSteps=6"])])
+def test_a_unit_has_what_this_systemd_knows(box: Box, version: int, added: list[str]) -> None:
+    (box.root / "systemd/customhouse-backoff.conf").write_text("[Service]\nRestartSteps=6\n")
+    box.put("systemctl", f'#!/bin/bash\necho "systemd {version} ({version}.38-1~deb12u1)"\n')
+    assert box.add().returncode == 0
+    found = [path.read_text() for path in box.units.rglob("10-backoff.conf")]
+    assert [text.splitlines()[-1] for text in found] == added * 3
+    assert box.add("--uninstall").returncode == 0
+    assert not list(box.units.iterdir())
 
 
 def test_where_systemd_is_it_is_told(box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

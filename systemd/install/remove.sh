@@ -16,6 +16,9 @@ uninstall() {
       change systemctl --quiet disable "$(basename "$unit")"
     change rm -f "$unit"
   done
+  for unit in "$unit_folder"/customhouse-*.service.d/10-{backoff,gpu}.conf; do # what the operator adds there stays
+    [[ ! -f $unit ]] || { change rm -f "$unit" && run rmdir --ignore-fail-on-non-empty "$(dirname "$unit")"; }
+  done
   ! is_systemd_here || [[ $changed == no ]] || run "${systemctl[@]}" daemon-reload
   step "program: $prefix, $command_file"
   ! is_ours "$command_file" || change rm -f "$command_file"

@@ -18,6 +18,10 @@ run_dir=      # sockets
 command_file= # the command, for everybody's PATH
 unit_folder=
 systemctl=() # with --user, for a user's services
+systemd_version=0
+
+# shellcheck source=systemd/install/units.sh
+source "$root/systemd/install/units.sh"
 
 install_system() {
   umask 022 # the services' user reads what root makes here
@@ -76,6 +80,7 @@ choose_places() {
     settle_prefix /opt/customhouse
     home=/var/lib/customhouse run_dir=/run/customhouse
   fi
+  find_systemd
   place_under "$prefix/.install" # wheels, logs, the lock
 }
 
@@ -162,7 +167,7 @@ python_version() { "$python" -c 'import sys; print(sys.version_info[:2])' 2>/dev
 
 is_whole() { [[ -f $1/release.json ]]; } # written last
 
-is_sound() { "$1/venv/bin/python" -c 'import appliance.settings' 2>/dev/null; }
+is_sound() { (cd / && PYTHONDONTWRITEBYTECODE=1 "$1/venv/bin/python" -c 'import appliance.settings' 2>/dev/null); }
 
 current_version() { if [[ -L $prefix/current ]]; then basename "$(readlink "$prefix/current")"; fi; }
 
@@ -248,6 +253,16 @@ make_folders() {
   make_folder 0750 "$owner" "$home"
   make_folder 0750 "$owner" "$home/weights"
   make_folder 0750 "$owner" "$run_dir"
+  make_credentials "$as"
+}
+
+# Empty ones count as none: a service whose credential is not there at all does not start.
+make_credentials() { # make_credentials OWNER
+  local name of=$1
+  [[ $is_user == no ]] || of=$group
+  for name in stripe-key tls-certificate tls-key; do
+    [[ -e $etc/credentials/$name ]] || change install -m 0600 -o "$1" -g "$of" /dev/null "$etc/credentials/$name"
+  done
 }
 
 make_folder() { # make_folder MODE OWNER PATH
@@ -281,6 +296,7 @@ initial_environment() {
 # KEY=VALUE for the services and for the command. CUSTOMHOUSE_<SECTION>_<KEY> is a setting and comes before the file.
 CUSTOMHOUSE_HOME=$home
 CUSTOMHOUSE_CONFIG=$etc/customhouse.toml
+CUSTOMHOUSE_RUNTIME_DIR=$run_dir
 END
   [[ $asked_device == auto ]] || echo "CUSTOMHOUSE_INFERENCE_DEVICE=$asked_device"
 }
@@ -314,8 +330,11 @@ if [ -r '$etc/environment' ]; then
 fi
 export CUSTOMHOUSE_HOME="\${CUSTOMHOUSE_HOME:-$home}"
 export CUSTOMHOUSE_CONFIG="\${CUSTOMHOUSE_CONFIG:-$etc/customhouse.toml}"
+export CUSTOMHOUSE_RUNTIME_DIR="\${CUSTOMHOUSE_RUNTIME_DIR:-$run_dir}"
 program=\$prefix/current/venv/bin/customhouse
 if [ "\$(id -u)" = 0 ] && [ "\$owner" != root ]; then
+  # a restart of the machine takes it away, and where systemd is not what starts us nobody brings it back
+  [ -d '$run_dir' ] || install -d -m 0750 -o "\$owner" -g '$group' '$run_dir'
   case \${1-} in
   release | rollback | config | support-bundle) ;; # they switch services, or write what only root may
   *) HOME='$home' exec runuser -u "\$owner" -- "\$program" "\$@" ;;
@@ -363,91 +382,6 @@ unpack_weights() { # unpack_weights SCRATCH
   mark_done bundled "$key"
 }
 
-# --- services ---------------------------------------------------------------------------------------------------------
-
-# The units as they are meant for this machine are kept in the version, and put where systemd looks for them.
-install_units() {
-  local unit name text units=()
-  step "units: in $unit_folder"
-  for unit in "$root"/systemd/*.{service,socket,target,timer}; do
-    [[ -f $unit ]] || continue
-    name=$(basename "$unit")
-    units+=("$name")
-    text=$(fill_in "$unit")
-    write_file 0644 "$(id -un)" "$(id -gn)" "$folder/units/$name" <<<"$text"
-    write_file 0644 "$(id -un)" "$(id -gn)" "$unit_folder/$name" <<<"$text"
-  done
-  [[ $is_user == yes ]] || install_tmpfiles
-  is_systemd_here || return 0
-  ((${#units[@]} == 0)) || [[ $changed == no ]] || run "${systemctl[@]}" daemon-reload
-}
-
-install_tmpfiles() {
-  local lines=$root/systemd/customhouse.tmpfiles
-  [[ -f $lines ]] || return 0
-  write_file 0644 root root /etc/tmpfiles.d/customhouse.conf < <(fill_in "$lines")
-  command -v systemd-tmpfiles >/dev/null || return 0
-  run_unless_done tmpfiles "$(sha256sum <"$lines")" systemd-tmpfiles --create /etc/tmpfiles.d/customhouse.conf
-}
-
-# A user's manager runs as that user already and refuses to become another.
-fill_in() { # fill_in FILE
-  local text drop='/^$/!{}'
-  if [[ $is_user == yes ]]; then drop='/^(User|Group|SupplementaryGroups)=/d; s/=multi-user\.target$/=default.target/'; fi
-  text=$(sed -E -e "s#@PREFIX@#$prefix#g; s#@USER@#$owner#g; s#@GROUP@#$group#g; s#@HOME@#$home#g; s#@ETC@#$etc#g" \
-    -e "s#@RUN@#$run_dir#g" -e "$drop" "$1")
-  [[ ! $text =~ @[A-Z]+@ ]] || die "$1: nobody fills in ${BASH_REMATCH[0]}"
-  printf '%s\n' "$text"
-}
-
-# systemd runs this machine, or this user's services.
-is_systemd_here() {
-  if [[ $is_user == yes ]]; then
-    [[ -S ${XDG_RUNTIME_DIR:-/nowhere}/systemd/private ]]
-  else
-    [[ -d /run/systemd/system ]]
-  fi
-}
-
-# The units that say themselves what wants them.
-wanted_units() {
-  local unit
-  for unit in "$unit_folder"/customhouse*; do
-    if [[ -f $unit ]] && grep -q '^\[Install\]' "$unit"; then basename "$unit"; fi
-  done
-}
-
-# From here on it is the version's own command that acts: it backs up, migrates, switches the symlink, starts, looks
-# whether all is well, and goes back if not. Then the units of the version before are put back, too.
-activate() {
-  local before options=() units=()
-  before=$(current_version)
-  mapfile -t units < <(wanted_units)
-  if ((${#units[@]})) && { is_systemd_here || { [[ $is_user == no ]] && command -v systemctl >/dev/null; }; }; then
-    run_unless_done enabled "${units[*]}" "${systemctl[@]}" --quiet enable "${units[@]}" # in a chroot it only links
-  fi
-  [[ $is_starting == yes ]] || options+=(--no-start)
-  if [[ $before != "$version" ]]; then
-    step "activation: ${before:+from $before }to $version"
-    if ! CUSTOMHOUSE_HOME=$home CUSTOMHOUSE_CONFIG=$etc/customhouse.toml change "$venv/bin/customhouse" \
-      release activate "$version" --prefix "$prefix" "${options[@]}"; then
-      restore_units "$before"
-      die "version $version could not be activated, see above; ${before:+$before is as it was}${before:-nothing runs}"
-    fi
-  elif [[ $is_starting == yes ]] && is_systemd_here; then
-    "${systemctl[@]}" --quiet is-active customhouse.target || change "${systemctl[@]}" start customhouse.target
-  fi
-}
-
-restore_units() { # restore_units VERSION
-  local unit
-  [[ -n $1 ]] || return 0
-  for unit in "$prefix/versions/$1"/units/*; do
-    [[ ! -f $unit ]] || run install -m 0644 "$unit" "$unit_folder/"
-  done
-  ! is_systemd_here || run "${systemctl[@]}" daemon-reload
-}
-
 # --- what the operator needs to know ----------------------------------------------------------------------------------
 
 show_first_key() {
@@ -477,7 +411,7 @@ say_what_is_open() {
   case $address in
   127.* | ::1* | localhost:*)
     say "  Only this machine reaches it, so no firewall need be opened. For others, put a proxy with TLS in front"
-    say "  (config/proxy), or set server.host, and let in only those who should:"
+    say "  (config/proxy), or have it listen elsewhere, and let in only those who should:"
     ;;
   *) say "  Whoever reaches this machine reaches it. Let in only those who should:" ;;
   esac
@@ -485,14 +419,19 @@ say_what_is_open() {
   say "    nft add rule inet filter input ip saddr 10.0.0.0/8 tcp dport ${address##*:} accept"
 }
 
-# What the settings say, in the words of the version's own command.
+# Where systemd holds the socket its unit decides, else the settings, in the words of the version's own command.
 listening() {
   local host=127.0.0.1 port=8000 found
+  if is_systemd_here && found=$("${systemctl[@]}" show --property=Listen --value customhouse-api.socket 2>/dev/null) &&
+    [[ $found =~ ^([^ ]+:[0-9]+) ]]; then
+    echo "${BASH_REMATCH[1]}"
+    return
+  fi
   if [[ $dry_run == no ]] && found=$(ask_quietly config show --json); then
     found=$("$venv/bin/python" -c '
 import json, sys
-said = {row["key"]: row["value"] for row in json.load(sys.stdin)}
-print(said["server.host"], said["server.port"])' <<<"$found" 2>/dev/null) && read -r host port <<<"$found"
+server = json.load(sys.stdin)["server"]
+print(server["host"], server["port"])' <<<"$found" 2>/dev/null) && read -r host port <<<"$found"
   fi
   echo "$host:$port"
 }
@@ -533,7 +472,8 @@ change() {
 as_owner() {
   local drop=()
   [[ $(id -un) == "$owner" ]] || drop=(runuser -u "$owner" -- env "HOME=$home")
-  (cd / && CUSTOMHOUSE_HOME=${CUSTOMHOUSE_HOME:-$home} CUSTOMHOUSE_CONFIG=$etc/customhouse.toml exec "${drop[@]}" "$@")
+  (cd / && CUSTOMHOUSE_HOME=${CUSTOMHOUSE_HOME:-$home} CUSTOMHOUSE_CONFIG=$etc/customhouse.toml \
+    CUSTOMHOUSE_RUNTIME_DIR=$run_dir exec "${drop[@]}" "$@")
 }
 
 run_as_owner() { if [[ $dry_run == yes ]]; then show "$@"; else as_owner "$@"; fi; }
