@@ -15,7 +15,7 @@ from appliance import clock, database
 from appliance.api import form
 from appliance.api.form import Upload
 from appliance.database import Connection, Database
-from appliance.errors import Unavailable
+from appliance.errors import Misconfigured, Unavailable
 from appliance.house import House
 from appliance.inference.client import Models
 from appliance.jobs import rows
@@ -198,3 +198,10 @@ def _until(is_so: Any) -> None:
     while not is_so():
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.1)
+
+
+def test_a_database_that_cannot_be_written_at_start_is_a_sentence(tmp_path: Path) -> None:
+    """2026-11-21: on a disk that had turned read-only, and on a full one, every process ended with a traceback."""
+    (tmp_path / "home").write_text("no folder")
+    with pytest.raises(Misconfigured, match="cannot be opened to be written .*full or read-only"):
+        database.migrate(tmp_path / "home" / "customhouse.db")
