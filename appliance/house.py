@@ -33,7 +33,7 @@ class House:
             for folder in (settings.home, settings.media_dir, settings.weights_dir, settings.run_dir):
                 make_folder(folder)
             self.pepper = read_pepper(settings.pepper_file)
-            database.migrate(settings.database)
+            migrate(settings.database)
             self.db = Database(settings.database)
         else:
             database.check_readable(settings.database)
@@ -71,6 +71,18 @@ class House:
 
     def close(self) -> None:
         self.db.close()
+
+
+def migrate(path: Path) -> None:
+    """The newest tables. Raises Misconfigured, also when the disk does not let us."""
+    try:
+        database.migrate(path)
+    except (OSError, database.OperationalError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise Misconfigured(
+            f"{path}: cannot be opened to be written ({why}); look whether its disk is full or read-only (df, mount), "
+            "then start again"
+        ) from error
 
 
 def make_folder(path: Path) -> None:

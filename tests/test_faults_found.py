@@ -21,6 +21,7 @@ from appliance.inference.client import Models
 from appliance.jobs import rows
 from appliance.media.decoders import Decoders
 from appliance.outbound import Outbound
+from appliance.settings import Settings
 from appliance.tasks import Lanes
 from appliance.text.engine import Engine
 from appliance.work.hands import Hands
@@ -202,6 +203,6 @@ def _until(is_so: Any) -> None:
 
 def test_a_database_that_cannot_be_written_at_start_is_a_sentence(tmp_path: Path) -> None:
     """2026-11-21: on a disk that had turned read-only, and on a full one, every process ended with a traceback."""
-    (tmp_path / "home").write_text("no folder")
-    with pytest.raises(Misconfigured, match="cannot be opened to be written .*full or read-only"):
-        database.migrate(tmp_path / "home" / "customhouse.db")
+    (tmp_path / "customhouse.migrate").mkdir()  # cannot be opened to be written, whoever asks
+    with pytest.raises(Misconfigured, match=r"cannot be opened to be written \(.*full or read-only"):
+        House(Settings(home=tmp_path))
