@@ -10,6 +10,7 @@ CUSTOMHOUSE_WHEELS lends the wheel of llama-cpp-python, which is compiled in the
 import argparse
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -43,8 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
             _bootstrap(given.system, inside, given.mirror, given.keyring)
         _furnish(inside)
         began = time.monotonic()
-        with_systemd = {"WITH_SYSTEMD": "1"} if given.systemd else {}
-        code = _enter(inside, "bash", "/root/customhouse/tests/chroot.sh", **with_systemd)
+        told = {"CUSTOMHOUSE_SERVER_PORT": str(_free_port())}  # the network is the machine's
+        if given.systemd:
+            told["WITH_SYSTEMD"] = "1"
+        code = _enter(inside, "bash", "/root/customhouse/tests/chroot.sh", **told)
         print(f"\n{given.system}: {'as it has to be' if code == 0 else 'FAILED'}, {time.monotonic() - began:.0f} s")
         return code
     finally:
@@ -82,6 +85,12 @@ def _furnish(inside: Path) -> None:
     shutil.copy("/etc/ssl/certs/ca-certificates.crt", f"{inside}{_AUTHORITIES}")
     if wheels := os.environ.get("CUSTOMHOUSE_WHEELS"):
         shutil.copytree(wheels, inside / "root" / "wheels")
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 def _enter(inside: Path, *command: str, **given: str) -> int:

@@ -10,7 +10,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-ADDRESS = "http://127.0.0.1:8000/api/v1"
+ADDRESS = f"http://127.0.0.1:{os.environ.get('CUSTOMHOUSE_SERVER_PORT', '8000')}/api/v1"
 _PATIENCE_S = 180
 
 
