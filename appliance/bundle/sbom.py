@@ -57,7 +57,10 @@ def of_wheel(wheel: Path, sha256: str) -> list[Component]:
     with zipfile.ZipFile(wheel) as archive:
         about = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
         said = Parser().parsestr(archive.read(about).decode(errors="replace"))
-    one = {**_package(said), "hashes": [_hash(sha256)]}
+        terms = next(
+            (archive.read(name).decode(errors="replace") for name in archive.namelist() if _is_terms(name)), ""
+        )
+    one = {**_package(said, terms), "hashes": [_hash(sha256)]}
     one["bom-ref"] = f"{one['bom-ref']}?file_name={wheel.name}"
     return [one, *_native(one)]
 
@@ -71,7 +74,9 @@ def installed(pins: Path) -> list[Component]:
             distribution = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             continue  # of another machine, or not installed yet
-        one = _package(Parser().parsestr(distribution.read_text("METADATA") or ""))
+        texts = [Path(str(file.locate())) for file in distribution.files or [] if _is_terms(str(file))]
+        terms = next((path.read_text(errors="replace") for path in texts if path.is_file()), "")
+        one = _package(Parser().parsestr(distribution.read_text("METADATA") or ""), terms)
         if distribution.version == version:
             one["properties"] = [{"name": "customhouse:accepted:sha256", "value": digest} for digest in digests]
         found += [one, *_native(one)]
@@ -89,49 +94,52 @@ def _pinned(folder: Path) -> dict[str, tuple[str, list[str]]]:
     return pins
 
 
-def _package(said: "Message[str, str]") -> Component:
+def _package(said: "Message[str, str]", terms: str) -> Component:
     name, version = str(said["Name"]), str(said["Version"])
     normal = re.sub(r"[-_.]+", "-", name).lower()
     purl = f"pkg:pypi/{normal}@{version.replace('+', '%2B')}"
     one: Component = {"type": "library", "bom-ref": purl, "name": normal, "version": version, "purl": purl}
     if said["Summary"]:
         one["description"] = str(said["Summary"])
-    one["licenses"] = _licences(said)
+    one["licenses"] = _licences(said, terms)
     return one
 
 
+def _is_terms(path: str) -> bool:
+    """Whether a file of a package is its licence."""
+    return re.search(r"\.dist-info/(.*/)?(LICEN[CS]E|COPYING)[^/]*$", path, re.I) is not None
+
+
 _NAMES = {
+    "3-Clause BSD License": "BSD-3-Clause",
     "Apache 2.0": "Apache-2.0",
     "Apache License 2.0": "Apache-2.0",
+    "Apache License, Version 2.0": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
-    "BSD License": "",  # which of them it does not say
     "BSD 3-Clause": "BSD-3-Clause",
+    "ISC License (ISCL)": "ISC",
     "MIT License": "MIT",
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
     "Python Software Foundation License": "PSF-2.0",
-    "ISC License (ISCL)": "ISC",
 }
-_SPDX = re.compile(r"[A-Za-z0-9.+-]+( (AND|OR|WITH) [A-Za-z0-9.+-]+)*")
+"""What packages wrote before there was a field for it → SPDX. `BSD License` is not here: it does not say which."""
+_ONE = r"([A-Z][A-Za-z0-9.]*-[0-9][A-Za-z0-9.-]*|MIT|ISC|0BSD|Zlib)"
+_EXPRESSION = re.compile(rf"{_ONE}( (AND|OR) {_ONE})*")
 
 
-def _licences(said: "Message[str, str]") -> list[dict[str, Any]]:
-    """An SPDX expression where the package says one, else its own words: nothing is guessed."""
+def _licences(said: "Message[str, str]", terms: str) -> list[dict[str, Any]]:
+    """An SPDX expression where the package says one, else its own words and its licence's text: nothing is guessed."""
     if said["License-Expression"]:
         return [{"expression": str(said["License-Expression"])}]
     classifiers = [str(each) for each in said.get_all("Classifier") or []]
-    words = [
-        each.rpartition(" :: ")[2] for each in classifiers if each.startswith("License ::") and each.count("::") > 1
-    ]
-    own = str(said["License"] or "").strip().splitlines()
-    if len(own) == 1 and own[0] not in words:
-        words.insert(0, own[0])
-    known = [
-        _NAMES.get(each, each if re.fullmatch(r"[A-Z][A-Za-z0-9.]*-[0-9][A-Za-z0-9.-]*|MIT|ISC", each) else "")
-        for each in words
-    ]
-    if expression := next((each for each in known if each and _SPDX.fullmatch(each)), ""):
-        return [{"expression": expression}]
-    return [{"license": {"name": words[0][:200] if words else "not said in the package; see its files"}}]
+    own = str(said["License"] or "").strip()
+    words = [own] if own and "\n" not in own else []
+    words += [each.rpartition(" :: ")[2] for each in classifiers if re.match("License :: .+ :: ", each)]
+    for each in words:
+        if _EXPRESSION.fullmatch(expression := _NAMES.get(each, each)):
+            return [{"expression": expression}]
+    text = {"text": {"contentType": "text/plain", "content": terms}} if terms else {}
+    return [{"license": {"name": words[0][:200] if words else "as its text says", **text}}]
 
 
 def _native(one: Component) -> list[Component]:
