@@ -3,6 +3,7 @@ time are held. `python -m tests.hostile --minutes N` goes on for as long as you 
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,8 @@ from typing import Any
 import pytest
 
 from appliance.errors import MediaTooLarge
-from appliance.media import video
-from appliance.media.decoders import Decoders
-from appliance.settings import Media, Settings
+from appliance.media import decoders, pipe, video
+from appliance.media.probe import Header
 from tests.hostile import disguises, images, mutate, videos
 from tests.hostile.__main__ import MOST_MB
 
@@ -102,24 +102,28 @@ def test_a_clip_whose_tables_name_millions_of_pictures_is_refused(
         list(video._looked_at(clip.key_frames(), []))
 
 
-def test_time_is_bought_by_what_is_done_and_not_by_what_is_claimed(tmp_path: Path) -> None:
-    """A clip that claims 24 days and stands still has what one picture has."""
+@pytest.mark.parametrize(
+    ("said", "size", "seconds"),
+    [
+        (pipe.Progress(0, 10**9), 10**9, 1),  # claims eleven days, and has done nothing
+        (pipe.Progress(600_000, 10**9), 100, 1),  # has done ten minutes, in a file of a hundred bytes
+        (pipe.Progress(600_000, 10**9), 10**9, 6),
+    ],
+)
+def test_time_is_bought_by_what_is_done_and_not_by_what_is_claimed(
+    tmp_path: Path, said: pipe.Progress, size: int, seconds: int
+) -> None:
     path = tmp_path / "claims.mp4"
-    path.write_bytes(videos.the_same_picture(2_000, 40_000))
-    pool = Decoders(Settings(media=Media(decoders=1, decoder_timeout_s=3)))
-    heard: list[tuple[int, int]] = []
-
-    def stop(done_ms: int, duration_ms: int) -> None:
-        heard.append((done_ms, duration_ms))
-        os.kill(pool.pids()[0], 19)
-
-    try:
-        with pytest.raises(MediaTooLarge, match="longer than 3 s"):
-            pool.frames(path, tmp_path, stop)
-    finally:
-        pool.close()
-    assert heard[0][0] == 0
-    assert heard[0][1] > 60_000
+    path.touch()
+    os.truncate(path, size)
+    decoder = decoders._Decoder(100)
+    ours, theirs = socket.socketpair()
+    decoder._line, decoder._is_ready = ours, True
+    task = pipe.Task(Header("video", "mp4"), 9, 9, 9, 9, 0.5, 9)
+    with path.open("rb") as file, ours, theirs:
+        pipe.tell(theirs, said)
+        with pytest.raises(MediaTooLarge, match=f"longer than {seconds} s"):
+            decoder.decode(task, file.fileno(), 0.5, lambda said: None, None)
 
 
 def test_a_decoders_peak_is_measured(report: dict[str, Any]) -> None:
