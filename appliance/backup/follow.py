@@ -252,6 +252,7 @@ class _Copy:
         """All that is committed by now. Raises Broken when something is missing."""
         at = clock.now_ms()
         index = self._hold.log.index()
+        seen = clock.now_ms()
         if index.salts != self._salts:
             if not self._hold.was_all_copied:
                 raise Broken("the log was begun anew before it was read")
@@ -264,10 +265,8 @@ class _Copy:
             raw = self._hold.log.read(first, index.frames, index.page_size)
             self._check(raw, index)
             seed = self._hold.log.sum_at(0, index.page_size) if first == 1 else self._last
-            self._add(raw, index, first, seed, at)
+            self._add(raw, index, first, seed, seen)
             self._frame, self._last = index.frames, index.last
-        elif self._head is not None:
-            self._head = msgspec.structs.replace(self._head, at_ms=at)
         self._read_ms = at
 
     def _check(self, raw: bytes, index: wal.Index) -> None:

@@ -30,7 +30,7 @@ class Head(msgspec.Struct, frozen=True):
 
     number: int
     at_ms: int
-    """All that was committed before it is in the records up to here."""
+    """Nothing in it was committed after this moment; what was committed 0.1 s before it is in it, or in one before."""
     page_size: int
     salts: str
     first: int

@@ -79,6 +79,8 @@ def rebuild(
                         raise BackupError(f"record {one.head.number} does not follow from the one before it")
                 _apply(file, one, identity)
                 before, done, made_at = one, one.head.number, max(made_at, one.head.at_ms)
+                if at_ms is not None and made_at >= at_ms:
+                    break  # what comes next is later, and may be damaged
         except BackupError as error:
             good = clock.rfc3339(before.head.at_ms if before is not None else base.earliest_ms)
             raise BackupError(f"{place.name}: {error.message}; good until {good}: restore with --at {good}") from error

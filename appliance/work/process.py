@@ -21,7 +21,7 @@ from appliance.tasks import LANES, Lanes
 from appliance.text import language
 from appliance.text.engine import Engine
 from appliance.webhooks import deliver, deliveries
-from appliance.work import retention
+from appliance.work import backups, retention
 from appliance.work.hands import Hands
 from appliance.work.payments import EVERY_S, Payments
 from appliance.work.runner import Runner
@@ -126,11 +126,14 @@ def _run(hands: Hands, settings: Settings, stop: threading.Event) -> None:
         ("cards", EVERY_S, payments.charge),
         ("ledger", reconcile.LOOK_S, reconcile.Nightly(house).once),
         ("retention", settings.retention.every_s, partial(retention.run, house, stop.wait)),
+        ("backup", backups.LOOK_S, backups.Due(settings).once),
     )
     heart = heartbeat.Heart(settings.run_dir, settings.worker.threads)
     for name, seconds, act in rounds:
         timed = heart.timed(name, seconds, act)
         threading.Thread(target=every, args=(seconds, timed, stop.wait), daemon=True).start()
+    following = threading.Thread(target=backups.follow, args=(settings, stop), daemon=True)
+    following.start()
     heart.beat()
     threading.Thread(target=every, args=(heartbeat.EVERY_S, heart.beat, stop.wait), daemon=True).start()
     log.info("worker ready", extra={"threads": settings.worker.threads, "pid": os.getpid()})
@@ -139,4 +142,5 @@ def _run(hands: Hands, settings: Settings, stop: threading.Event) -> None:
     notify.stopping("finishes what is in hand")
     log.info("worker stops; it finishes what is in hand")
     lanes.stop(_FINISH_S)
+    following.join(10)  # what was committed last is copied too
     heart.stop()
