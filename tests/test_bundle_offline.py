@@ -37,6 +37,15 @@ os.execvp(sys.argv[1], sys.argv[1:])
 """Brings loopback up, says what there is besides, and becomes the command."""
 
 
+def ask(home: Path, environ: dict[str, str], *arguments: str, program: Path | None = None) -> Any:
+    """What a command answers: of this tree, or that of a box."""
+    command = [str(program)] if program else [sys.executable, "-m", "appliance"]
+    environ = {**environ, "CUSTOMHOUSE_HOME": str(home)}
+    done = subprocess.run([*command, *arguments], cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.fixture(scope="session")
 def offline() -> list[str]:
     """What a command is put behind, to have no network. Skips, loudly, where there are no namespaces."""
@@ -72,6 +81,7 @@ def bundle(folder: Path, key: Path) -> Path:
     home = folder / "home"
     home.mkdir()
     (home / "weights").symlink_to(Path(weights).resolve())
+    ask(home, dict(os.environ), "keys", "list", "--json")  # makes the database, and with it the audit log
     path = folder / "customhouse.tar"
     command = [sys.executable, "-m", "appliance", "bundle", "create", "--sign", str(key), "-o", str(path), "--json"]
     said = ""
@@ -115,25 +125,28 @@ def test_with_no_route_the_bundle_is_tried_up_to_real_verdicts(
     assert "signed by alice@example.test" in said
     assert "models ready on cpu" in said
 
-    listed = ask(box, environ, "jobs", "list", "--json")
+    program = box / ".customhouse/venv/bin/customhouse"
+    listed = ask(box / ".customhouse", environ, "jobs", "list", "--json", program=program)
     images = [job for job in listed if job["kind"] == "IMAGE_MODERATION"]
     assert len(images) >= 3, listed
     assert {job["status"] for job in images} == {"completed"}
     assert all(job["is_prohibited"] in (True, False) for job in images)
     tree = box / ".customhouse/bundle/source"
-    program = box / ".customhouse/venv/bin/python"
     where = subprocess.run(
-        [program, "-c", "import appliance; print(appliance.__file__)"], capture_output=True, text=True
+        [box / ".customhouse/venv/bin/python", "-c", "import appliance; print(appliance.__file__)"],
+        cwd=box,  # where no other is
+        capture_output=True,
+        text=True,
     )
     assert where.stdout.strip() == str(tree / "appliance/__init__.py")
 
 
-def ask(box: Path, environ: dict[str, str], *arguments: str) -> Any:
-    command = [str(box / ".customhouse/venv/bin/customhouse"), *arguments]
-    environ = {**environ, "CUSTOMHOUSE_HOME": str(box / ".customhouse")}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def test_that_a_bundle_was_made_is_in_the_audit_log(bundle: Path, folder: Path) -> None:
+    lines = ask(folder / "home", dict(os.environ), "audit", "list", "--json")
+    (line,) = [line for line in lines if line["action"] == "bundle.created"]
+    assert line["subject"] == str(bundle)
+    assert line["detail"]["signed"]
+    assert "opennsfw" in line["detail"]["models"]
 
 
 def test_a_spoiled_bundle_installs_nothing_without_a_route(
