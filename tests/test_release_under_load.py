@@ -227,6 +227,7 @@ def test_nobody_is_refused_while_it_is_upgraded_rolled_back_and_upgraded_in_vain
     print({
         "activated_s": there["seconds"], "held_s": there["held_s"], "rolled_back_s": back["seconds"],
         "back_held_s": back["held_s"], "in_vain_s": vain["seconds"], "vain_held_s": vain["held_s"],
+        "took": there["took"], "back_took": back["took"], "vain_took": vain["took"],
         "statuses": dict(clients.statuses), "kept_again": dict(clients.again), "longest_s": clients.longest_s,
     })  # fmt: skip
     assert clients.refused == []

@@ -64,6 +64,8 @@ class Outcome(msgspec.Struct, frozen=True):
     seconds: float = 0.0
     held_s: float = 0.0
     """For which who connected waited: from the stop of the API until it answered again."""
+    took: dict[str, float] = {}
+    """Step → seconds; of the way back when it went back."""
     why: str = ""
     """Of going back."""
     trouble: str = ""
@@ -84,6 +86,7 @@ class Going:
         self._begun = time.monotonic() if begun is None else begun
         self._closed: float | None = None
         self._held_s = 0.0
+        self._took: dict[str, float] = {}
         self._alone = contextlib.ExitStack()
 
     def walk(self, steps: tuple["Step", ...], first: str = "") -> None:
@@ -93,7 +96,9 @@ class Going:
             for name, do in steps[names.index(first) if first else 0 :]:
                 self.noted = journal.write(self.box.prefix, msgspec.structs.replace(self.noted, step=name))
                 self.box.on_step(name)
+                begun = time.monotonic()
                 do(self)
+                self._took[name] = round(time.monotonic() - begun, 2)
         finally:
             self._alone.close()
 
@@ -110,6 +115,7 @@ class Going:
             rehearsal=self.rehearsal,
             seconds=round(time.monotonic() - self._begun, 2),
             held_s=round(self._held_s, 2),
+            took=self._took,
             why=self.noted.why,
             trouble=self.trouble,
             pruned=self.pruned,
