@@ -66,6 +66,7 @@ look_at_modes() {
   expect "root:root 755" /opt/customhouse/versions /usr/local/bin/customhouse
   [[ -z $(find /var/lib/customhouse ! -user customhouse) ]] || fail "not all of the state is the services' user's"
   [[ -z $(find /opt/customhouse \( -user customhouse -o -perm /022 \) ! -type l) ]] || fail "others may write the program"
+  [[ -z $(compgen -G '/var/lib/customhouse/.*[a-z]') ]] || fail "left behind: $(compgen -G '/var/lib/customhouse/.*[a-z]')"
   [[ $(getent passwd customhouse | cut -d : -f 7) == */nologin ]] || fail "the services' user may log in"
 }
 

