@@ -6,7 +6,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -86,8 +86,9 @@ def scratch(base: Settings, *, is_one_model: bool = False) -> Generator[Settings
 
 
 @contextlib.contextmanager
-def running(base: Settings, *, is_one_model: bool = False) -> Generator[Rig]:
-    """All three processes, ready. Raises CustomhouseError when they do not become so."""
+def running(base: Settings, *, is_one_model: bool = False, also: Mapping[str, str] | None = None) -> Generator[Rig]:
+    """All three processes, ready, with `also` in their environment. Raises CustomhouseError when they do not become
+    so."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -98,8 +99,10 @@ def running(base: Settings, *, is_one_model: bool = False) -> Generator[Rig]:
             "CUSTOMHOUSE_SERVER_PORT": str(port),
             "CUSTOMHOUSE_LOG_LEVEL": "error",
             "CUSTOMHOUSE_CATEGORIES_FILE": str(settings.categories_file),
+            **(also or {}),
         }
-        supervisor = Supervisor(settings, environ)
+        at_port = msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, port=port))
+        supervisor = Supervisor(at_port, environ)
         supervisor.start()
         watcher = threading.Thread(target=supervisor.watch, daemon=True)
         watcher.start()
@@ -146,10 +149,10 @@ def in_parallel(clients: int, each: Callable[[int], None]) -> float:
 
 def peak_mb(pid: int, *, is_reset: bool = False) -> float:
     """The most memory that a process and its children have held so far, in MB; then begin anew with `is_reset`."""
-    family = _family(pid)
-    peak = round(sum(_peak_kb(one) for one in family) / 1000, 1)
+    all_of_it = family(pid)
+    peak = round(sum(_peak_kb(one) for one in all_of_it) / 1000, 1)
     if is_reset:
-        for one in family:
+        for one in all_of_it:
             with contextlib.suppress(OSError):
                 Path(f"/proc/{one}/clear_refs").write_text("5")
     return peak
@@ -161,14 +164,14 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     """The process and everything that it started."""
     found = [pid]
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 if int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1]) == pid:
-                    found.extend(_family(int(entry.name)))
+                    found.extend(family(int(entry.name)))
     return found
 
 

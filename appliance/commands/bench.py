@@ -35,6 +35,8 @@ TEXT = {
     ),
 }
 TUI = ("the terminal UI: start, key to paint, idle, on generated jobs", "appliance.bench.tui:run")
+SOAK = ("mixed traffic for so long: growth of each process, latency, nothing lost", "appliance.bench.soak:run")
+OVERLOAD = ("three times what the box does: refusals, latency, memory, recovery", "appliance.bench.overload:run")
 HISTORY = ("the list, usage and the export, on generated jobs", "appliance.bench.history:run")
 
 
@@ -51,6 +53,27 @@ HISTORY = ("the list, usage and the export, on generated jobs", "appliance.bench
 @click.option("--text", is_flag=True, help="The text engine, and decisions over HTTP, instead.")
 @click.option("--tui", is_flag=True, help="The terminal UI on generated jobs instead.")
 @click.option(
+    "--soak",
+    type=click.FloatRange(min=0.05),
+    metavar="MINUTES",
+    help="Mixed traffic for so long instead, and a record of what each process takes.",
+)
+@click.option("--overload", is_flag=True, help="Three times what the box does instead, and how it gets over that.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("customhouse-soak"),
+    show_default=True,
+    help="Where --soak writes record.jsonl, summary.json and soak.svg.",
+)
+@click.option(
+    "--pace",
+    type=click.FloatRange(min=0.01),
+    default=1.0,
+    show_default=True,
+    help="Of --soak: 1 is 4 prompts, 4 decisions and 4 polls a second, a picture every two, a clip every 25.",
+)
+@click.option(
     "--labelled",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="CSV or JSONL with text and label: --text compares on these, with AUC.",
@@ -64,6 +87,10 @@ def bench(
     policies: bool,
     text: bool,
     tui: bool,
+    soak: float | None,
+    overload: bool,
+    out: Path,
+    pace: float,
     labelled: Path | None,
     as_json: bool,
 ) -> None:
@@ -78,6 +105,10 @@ def bench(
         wanted, how = {"history": HISTORY}, {"history": {"jobs": jobs or 10_000_000}}
     elif tui:
         wanted, how = {"tui": TUI}, {"tui": {"jobs": jobs or 1_000_000}}
+    elif soak is not None:
+        wanted, how = {"soak": SOAK}, {"soak": {"minutes": soak, "folder": out, "pace": pace}}
+    elif overload:
+        wanted = {"overload": OVERLOAD}
     elif policies:
         wanted = {"policies": POLICIES}
     elif text:
@@ -100,10 +131,13 @@ def bench(
         table = Table(title=f"customhouse bench — {machine['cores']} cores, {machine['machine']}")
         table.add_column("what")
         table.add_column("figures", overflow="fold")
+        plots = [figures.pop("plot", []) for figures in results.values()]
         for name, figures in results.items():
             table.add_row(wanted[name][0], "\n".join(_lines(figures)))
         Console().print(table)
-    sys.exit(1 if any("error" in figures for figures in results.values()) else 0)
+        for plot in plots:
+            click.echo("\n".join(plot))
+    sys.exit(1 if any("error" in figures or not figures.get("is_well", True) for figures in results.values()) else 0)
 
 
 def _lines(figures: dict[str, Any]) -> list[str]:
