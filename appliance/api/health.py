@@ -87,7 +87,7 @@ async def get_metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     there = door(request)
     figures = await there.condition.now()
     return Response(
-        metrics.text(there.house.db.reader(), figures.depths, figures.models),
+        metrics.text(there.house.db.reader(), figures.depths, figures.models, there.house.settings),
         media_type="text/plain; version=0.0.4; charset=utf-8",
         headers=_FRESH,
     )
