@@ -21,6 +21,7 @@ COMMANDS = {
     "infer": ("appliance.commands.processes:infer", "Run the model process."),
     "restart": ("appliance.commands.restart:restart", "Begin a process anew; nobody who is connected is cut off."),
     "status": ("appliance.commands.health:status", "How everything is; exit code 1 when something is wrong."),
+    "top": ("appliance.commands.top:top", "Everything at a glance, again and again."),
     "devices": ("appliance.commands.health:devices", "GPUs, processors, memory, and what of them is ours."),
     "logs": ("appliance.commands.health:logs", "What the processes wrote, together and in order."),
     "demo": ("appliance.commands.demo:demo", "Screen real prompts, photographs and a clip; print what came of it."),

@@ -114,10 +114,28 @@ def _models(status: Status | None, now: int) -> Process:
 
 
 def is_answering_at_port(settings: Settings) -> bool:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.server.host, settings.server.host)  # noqa: S104
     with contextlib.suppress(OSError):
-        return _is_live(http.client.HTTPConnection(host, settings.server.port, timeout=_PATIENCE_S))
+        return _is_live(http.client.HTTPConnection(_host(settings), settings.server.port, timeout=_PATIENCE_S))
     return False
+
+
+def _host(settings: Settings) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.server.host, settings.server.host)  # noqa: S104
+
+
+def metrics(settings: Settings) -> bytes | None:
+    """What the API tells Prometheus, at the operators' socket, or at its port where that is not ours to open; None when
+    it does not answer."""
+    for connection in (
+        _AtSocket(settings.admin_socket),
+        http.client.HTTPConnection(_host(settings), settings.server.port, timeout=_PATIENCE_S),
+    ):
+        with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
+            connection.request("GET", "/metrics")
+            answer = connection.getresponse()
+            if answer.status == 200:
+                return answer.read()
+    return None
 
 
 def is_worker_up(settings: Settings) -> bool:

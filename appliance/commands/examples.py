@@ -7,6 +7,10 @@ _ALL: dict[str, tuple[tuple[str, str], ...]] = {
     "work": (("customhouse work", "The worker alone."),),
     "infer": (("customhouse infer", "The model process alone."),),
     "status": (("customhouse status --json", "How everything is, for a monitor."),),
+    "top": (
+        ("customhouse top", "All of it at a glance, every two seconds."),
+        ("customhouse top --once --json", "The same once, for a program."),
+    ),
     "devices": (("customhouse devices", "What the models run on."),),
     "logs": (("customhouse logs --follow", "What the processes write, as they write it."),),
     "demo": (("customhouse demo", "See it screen a handful of real things."),),

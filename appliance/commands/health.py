@@ -34,7 +34,7 @@ def status(watch: bool, as_json: bool) -> None:
     """How everything is: processes, models, queue, verdicts a minute, rejections, quotas, disk, Stripe. Works while any
     or all processes are down, and says which. Exit code 1 when something is wrong."""
     loaded = settings.load()
-    with _models(loaded) as models, _rows(loaded) as (house, why):
+    with opened_models(loaded) as models, opened_rows(loaded) as (house, why):
         looking = overview.Watch(loaded, models)
         while True:
             found = looking.look(house.db.reader() if house else None)
@@ -61,7 +61,7 @@ def devices(watch: bool, as_json: bool) -> None:
     """The machine: each GPU as NVIDIA's driver tells of it, processors, memory, and what our processes and models
     take."""
     loaded = settings.load()
-    with _models(loaded) as models:
+    with opened_models(loaded) as models:
         looking = survey.Watch(loaded, models)
         looking.look()  # shares of a processor need two looks
         while True:
@@ -111,7 +111,7 @@ def logs(follow: bool, process: str, level: str, text: str, request: str, lines:
 
 
 @contextmanager
-def _models(loaded: Settings) -> Generator[Models]:
+def opened_models(loaded: Settings) -> Generator[Models]:
     models = Models(loaded.inference_socket, min(loaded.inference.deadline_s, 5.0))
     try:
         yield models
@@ -120,7 +120,7 @@ def _models(loaded: Settings) -> Generator[Models]:
 
 
 @contextmanager
-def _rows(loaded: Settings) -> Generator[tuple[House | None, str]]:
+def opened_rows(loaded: Settings) -> Generator[tuple[House | None, str]]:
     """The house, or why it cannot be opened: the rest is told all the same."""
     try:
         house = House(loaded)
