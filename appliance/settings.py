@@ -450,12 +450,12 @@ _CREDENTIALS = (
 
 
 def _lend_credential(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Secrets as systemd hands them over (LoadCredential=stripe-key:…), unless a file is named. One that is empty is
-    as one that is not there: the installer makes them, for the operator to fill."""
+    """Secrets as systemd hands them over (LoadCredential=stripe-key:…), unless a file is named. The units
+    put a line's end in the place of one that is not there."""
     folder = environ.get("CREDENTIALS_DIRECTORY")
     for name, in_section, key in _CREDENTIALS if folder else ():
         path = Path(folder or "", name)
-        if not path.exists() or path.stat().st_size == 0:
+        if not path.exists() or not path.read_bytes().strip():
             continue
         section = raw.setdefault(in_section, {})
         if isinstance(section, dict) and not cast("dict[str, Any]", section).get(key):

@@ -6,6 +6,7 @@ import os
 import resource
 import select
 import socket
+import ssl
 import threading
 import time
 from functools import partial
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from granian._granian import SocketHolder
-from granian.constants import HTTPModes, Interfaces, Loops, TaskImpl
+from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols, TaskImpl
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer
@@ -53,6 +54,7 @@ def main(settings: Settings) -> int:
     os.set_blocking(mouth, False)
     awaited_s = notify.watchdog_s()
     lived = life.Life(listener.fileno(), mouth, min(_BEAT_S, (awaited_s or _BEAT_S) / _SHARE))
+    certificate, key = _certificate(settings.server.tls_certificate, settings.server.tls_key)
     server = _Server(
         listener,
         _Minder(ear, awaited_s, _told(listener)),
@@ -68,6 +70,9 @@ def main(settings: Settings) -> int:
         http1_settings=HTTP1Settings(
             header_read_timeout=int(settings.server.header_timeout_s * 1000), max_buffer_size=_HEADER_BYTES
         ),
+        ssl_cert=certificate,
+        ssl_key=key,
+        ssl_protocol_min=SSLProtocols.tls12,
         backlog=_BACKLOG,
         backpressure=_make_room(settings.server.max_connections),
         websockets=False,
@@ -189,6 +194,21 @@ def _handed() -> socket.socket | None:
     if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM:
         raise Misconfigured("the socket handed over as api is none of TCP; see ListenStream= in customhouse-api.socket")
     return listener
+
+
+def _certificate(certificate: str, key: str) -> tuple[Path | None, Path | None]:
+    """Both files, which fit together; neither for plain HTTP. Raises Misconfigured."""
+    if not certificate:
+        return None, None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, "")  # never ask for a password
+    except (OSError, ssl.SSLError, ValueError) as error:
+        why = error.strerror or error.reason if isinstance(error, ssl.SSLError) else str(error)
+        raise Misconfigured(
+            f"server.tls_certificate {certificate} and server.tls_key {key} cannot be used ({why}); they have to be "
+            "PEM files, readable by the service, the key without a password"
+        ) from error
+    return Path(certificate), Path(key)
 
 
 def _told(listener: socket.socket) -> str:
