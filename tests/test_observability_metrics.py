@@ -12,6 +12,7 @@ import pytest
 from litestar.testing import TestClient
 from prometheus_client import generate_latest
 from prometheus_client.core import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from appliance.__main__ import COMMANDS
@@ -27,6 +28,7 @@ from tests.cast import Person
 
 CONFIG = SHIPPED / "config"
 ALERTS = CONFIG / "prometheus" / "alerts.yml"
+DOCUMENT = CONFIG / "prometheus" / "metrics.md"
 DASHBOARD = CONFIG / "grafana" / "customhouse.json"
 LABELS = {
     *("method", "route", "status", "le", "surface", "action", "mode", "reason", "outcome", "process", "round"),
@@ -160,6 +162,23 @@ def test_families_are_exactly_what_is_exposed(house: House) -> None:
         "customhouse_certificate_expiry_timestamp_seconds",
     }
     assert found == set(FAMILIES) - only_with
+
+
+def test_every_metric_is_documented_as_it_is() -> None:
+    rows = re.findall(r"(?m)^\| `(customhouse_\w+)` \| (\w+) \| (.*?) \| (.+) \|$", DOCUMENT.read_text())
+    documented = {name: (kind, re.findall(r"`(\w+)`", labels), words) for name, kind, labels, words in rows}
+    found: dict[str, tuple[str, list[str], str]] = {
+        name: ("counter" if name.endswith("_total") else "gauge", list(labels), words)
+        for name, (words, labels) in FAMILIES.items()
+    }
+    for module in (metrics, meters):
+        for one in vars(module).values():
+            if isinstance(one, MetricWrapperBase):
+                [family] = list(one.describe())
+                name = f"{family.name}_total" if family.type == "counter" else family.name
+                found[name] = family.type, list(one._labelnames), family.documentation
+    assert documented == found
+    assert len(rows) == len(found) > 30
 
 
 def test_every_query_of_the_dashboard_names_what_there_is() -> None:

@@ -1,7 +1,8 @@
 """What Prometheus is told of the whole box, read once at the scrape: rows, processes, models, disk, backups. Gauges and
 counters of what other processes do, too, since they serve nothing over HTTP. No label names a tenant.
 
-Every family stands in FAMILIES with its words; README's table is made of it, and tests hold both to the exposition.
+Every family stands in FAMILIES with its words; config/prometheus/metrics.md tells of all, and tests hold both to the
+exposition.
 """
 
 import contextlib
