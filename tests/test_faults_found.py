@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from litestar.testing import TestClient
+from msgspec import json, structs
 
-from appliance import clock, database
+from appliance import clock, database, heartbeat
 from appliance.api import form
 from appliance.api.form import Upload
 from appliance.database import Connection, Database
@@ -125,6 +126,28 @@ def test_health_says_that_somebody_holds_the_lock(
     waiting.join(60)
     _until(lambda: "holds the lock" not in str(client.get("/health").json()["degraded"]))
     blocker.close()
+
+
+def test_health_says_that_the_worker_hangs(client: TestClient[Any], house: House) -> None:
+    """2026-11-21: a worker that was stopped (SIGSTOP) held its doorbells, and /health called all well for ever."""
+    heart = heartbeat.Heart(house.settings.run_dir, 1)
+    lanes = Lanes(house.settings)
+    lanes.start({"prompts": 1, "media": 1, "webhooks": 1})
+    heart.beat()
+    assert "hangs" not in str(client.get("/health").json()["degraded"])
+    said = heartbeat.last(house.settings.run_dir)
+    assert said is not None
+    late = structs.replace(said, at=said.at - heartbeat.LATE_MS - 5_000)
+    heartbeat.path_in(house.settings.run_dir).write_bytes(json.encode(late))
+    _until(
+        lambda: (
+            "The worker hangs, or cannot write: no sign of life for 2" in str(client.get("/health").json()["degraded"])
+        )
+    )
+    heart.beat()
+    _until(lambda: "hangs" not in str(client.get("/health").json()["degraded"]))
+    lanes.stop(60)
+    lanes.close()
 
 
 @pytest.fixture

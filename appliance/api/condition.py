@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from appliance import __version__, database, vitals
+from appliance import __version__, clock, database, heartbeat, vitals
 from appliance.accounts import custom
 from appliance.errors import Failure
 from appliance.house import House
@@ -119,7 +119,15 @@ class Condition:
 
     def _has_workers(self, broken: list[str]) -> bool:
         if vitals.is_worker_up(self._house.settings):
-            return True
+            beat = heartbeat.last(self._house.settings.run_dir)
+            silent_ms = 0 if beat is None else clock.now_ms() - beat.at
+            if silent_ms <= heartbeat.LATE_MS:
+                return True
+            broken.append(
+                f"The worker hangs, or cannot write: no sign of life for {silent_ms // 1000} s. Jobs are accepted and "
+                "wait; look at the disk, or start it again"
+            )
+            return False
         broken.append("No worker is running: jobs are accepted and wait. Start it: customhouse work")
         return False
 

@@ -59,6 +59,16 @@ def _kill(box: Box, what: str) -> bool:
     return True
 
 
+def worker_hangs(box: Box, _: random.Random) -> int:
+    """Stopped in its tracks, its doorbells open: health finds out, and it goes on where it was."""
+    box.forks["work"].signal(signal.SIGSTOP)
+    try:
+        box.says("The worker hangs")
+    finally:
+        box.forks["work"].signal(signal.SIGCONT)
+    return 1
+
+
 def api_killed(box: Box, rng: random.Random) -> int:
     """Its main process, and the one that answers."""
     for _ in range(2):
@@ -301,6 +311,7 @@ def _dribble():  # type: ignore[no-untyped-def]
 
 SCENARIOS: dict[str, Scenario] = {
     "worker killed": worker_killed,
+    "worker hangs": worker_hangs,
     "API killed": api_killed,
     "model process killed": models_killed,
     "SIGTERM": told_to_end,
