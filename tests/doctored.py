@@ -16,6 +16,9 @@ from typing import Any
 
 import msgspec
 
+from appliance import backup
+from appliance.backup import follow, shelf
+from appliance.backup.shelf import Drill
 from appliance.doctor import CHECKS, Context
 from appliance.doctor.finding import Outcome
 from appliance.doctor.nvidia import Card, Driver
@@ -257,15 +260,34 @@ class Stage:
         changed = msgspec.structs.replace(self.settings, inference=Inference(device=device))
         return replace(self.context, settings=changed)
 
-    def backup(self, days: float = 0.5, size: int | None = None, *, with_pepper: bool = True) -> None:
-        folder = self.settings.home / "backups"
-        folder.mkdir(exist_ok=True)
-        path = folder / "customhouse.db"
-        path.write_bytes(b"\0" * (self.settings.database.stat().st_size if size is None else size))
-        at = time.time() - days * 86_400
-        os.utime(path, (at, at))
-        if with_pepper:
-            (folder / "pepper").write_bytes(self.settings.pepper_file.read_bytes())
+    def backup(
+        self, days: float = 0.5, *, with_pepper: bool = True, is_cut: bool = False, is_damaged: bool = False
+    ) -> None:
+        """A real one, made so long ago."""
+        pepper = self.settings.pepper_file.read_bytes()
+        if not with_pepper:
+            self.settings.pepper_file.unlink()
+        made = backup.create(self.settings)
+        self.settings.pepper_file.write_bytes(pepper)
+        shelf.note(msgspec.structs.replace(made, made_at_ms=int((time.time() - days * 86_400) * 1000)))
+        if is_cut:
+            os.truncate(made.path, made.bytes // 2)
+        if is_damaged:
+            with made.path.open("r+b") as file:
+                file.seek(made.bytes // 2)
+                file.write(b"damaged")
+
+    def drilled(self, days: float = 1.0, *faults: str) -> None:
+        self.backup()
+        at = int((time.time() - days * 86_400) * 1000)
+        shelf.note_drill(self.settings.backup_folder, Drill(at, "a backup", 2.0, not faults, list(faults)))
+
+    def follows(self, lag_s: float) -> Context:
+        at = int(time.time() * 1000)
+        self.settings.run_dir.mkdir(exist_ok=True)
+        found = follow.Status(os.getpid(), at, "generation-1", 7, at - int(lag_s * 1000), 0, 1)
+        follow.status_file(self.settings).write_bytes(msgspec.json.encode(found))
+        return self.setting("backup", follow="on", follow_folder="/mnt/other")
 
 
 Look = Callable[[Stage], Outcome]

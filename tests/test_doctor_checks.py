@@ -535,8 +535,12 @@ CASES: dict[str, Case] = {
         WARNING,
     ),
     "backups.age": (with_(lambda s: s.backup()), _plain, WARNING),
-    "backups.size": (with_(lambda s: s.backup()), with_(lambda s: s.backup(size=10)), WARNING),
+    "backups.size": (with_(lambda s: s.backup()), with_(lambda s: s.backup(is_cut=True)), FAILED),
+    "backups.whole": (with_(lambda s: s.backup()), with_(lambda s: s.backup(is_damaged=True)), FAILED),
     "backups.pepper": (with_(lambda s: s.backup()), with_(lambda s: s.backup(with_pepper=False)), WARNING),
+    "backups.drill": (with_(lambda s: s.drilled()), with_(lambda s: s.drilled(50)), WARNING),
+    "backups.follow": (with_(lambda s: s.follows(0.2)), with_(lambda s: s.follows(60)), FAILED),
+    "backups.restore": (_plain, with_(lambda s: (s.settings.home / "restore.json").write_text("{}")), FAILED),
     "log.level": (_plain, with_(lambda s: s.setting("log", level="debug")), WARNING),
     "log.journal": (
         _plain,
