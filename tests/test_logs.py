@@ -106,18 +106,18 @@ def test_one_of_a_hundred_thousand_lines_is_found(settings: Settings) -> None:
 
 def test_journald_s_lines_become_ours_with_the_process_that_the_unit_is_of() -> None:
     ours = {"time": "2026-05-19T12:00:00.000Z", "level": "warning", "logger": "a", "event": "slow", "ms": 9}
-    line = {"MESSAGE": json.dumps(ours), "_SYSTEMD_UNIT": "customhouse-work.service", "PRIORITY": "6"}
+    line = {"MESSAGE": json.dumps(ours), "_SYSTEMD_UNIT": "customhouse-worker.service", "PRIORITY": "6"}
     assert json.loads(logs.from_journal(json.dumps(line).encode())) == {**ours, "process": "worker"}
     started = {
         "MESSAGE": list(b"Started Customhouse."),
-        "UNIT": "customhouse-serve.service",
+        "UNIT": "customhouse-api.service",
         "PRIORITY": "3",
         "__REALTIME_TIMESTAMP": "1779192000500000",
     }
     assert json.loads(logs.from_journal(json.dumps(started).encode())) == {
         "time": "2026-05-19T12:00:00.500Z",
         "level": "error",
-        "logger": "customhouse-serve.service",
+        "logger": "customhouse-api.service",
         "event": "Started Customhouse.",
         "process": "systemd",
     }
@@ -128,8 +128,8 @@ def test_where_there_are_no_files_journalctl_is_followed(
 ) -> None:
     ours = {"time": "2026-05-19T12:00:01.000Z", "level": "error", "logger": "a", "event": "slow"}
     said = [
-        {"MESSAGE": json.dumps(ours), "_SYSTEMD_UNIT": "customhouse-infer.service"},
-        {"MESSAGE": "Stopped.", "UNIT": "customhouse-work.service", "__REALTIME_TIMESTAMP": "1779192009000000"},
+        {"MESSAGE": json.dumps(ours), "_SYSTEMD_UNIT": "customhouse-inference.service"},
+        {"MESSAGE": "Stopped.", "UNIT": "customhouse-worker.service", "__REALTIME_TIMESTAMP": "1779192009000000"},
     ]
     program = tmp_path / "journalctl"
     (tmp_path / "said").write_text("".join(json.dumps(one) + "\n" for one in said))

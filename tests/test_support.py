@@ -313,7 +313,7 @@ def test_what_helps_is_inside(stage: Stage) -> None:
     ]
     versions = read(parts, "versions.json")
     assert versions["packages"]["click"]["installed"] == versions["packages"]["click"]["pinned"]
-    assert read(parts, "units.json")["customhouse-work.service"]["LoadState"] == "loaded"
+    assert read(parts, "units.json")["customhouse-worker.service"]["LoadState"] == "loaded"
     listed = {one["file"] for one in read(parts, "MANIFEST.json")["files"]}
     assert listed == {part.name for part in parts if not part.name.endswith("MANIFEST.json")}
 

@@ -99,7 +99,7 @@ def _leases(context: Context) -> Outcome:
         return failed(
             f"{stuck} child jobs are claimed by a worker that is gone",
             cause="the worker was killed, and none has run since to take them back",
-            fix="customhouse work (or systemctl restart customhouse-work): it takes them back as it starts",
+            fix="customhouse work (or systemctl restart customhouse-worker): it takes them back as it starts",
             stuck=stuck,
         )
     return ok("No child job is stuck", stuck=0)
@@ -175,7 +175,7 @@ def _worker(context: Context) -> Outcome:
         return failed(
             f"No worker runs, and {open_jobs:,} jobs wait",
             cause="it was not started, or it ended",
-            fix="customhouse work (or systemctl start customhouse-work)",
+            fix="customhouse work (or systemctl start customhouse-worker)",
             is_running=False,
             open_jobs=open_jobs,
         )

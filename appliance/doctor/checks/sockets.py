@@ -89,7 +89,7 @@ def _doorbells(context: Context) -> Outcome:
         return failed(
             f"Nobody listens at the lane {deaf[0]}",
             cause="the worker ended; jobs are accepted and wait",
-            fix="customhouse work (or systemctl restart customhouse-work)",
+            fix="customhouse work (or systemctl restart customhouse-worker)",
             deaf=deaf,
         )
     return ok("The worker listens at all lanes", deaf=[])

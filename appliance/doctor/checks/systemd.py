@@ -5,7 +5,7 @@ from __future__ import annotations
 from appliance.doctor.context import Context
 from appliance.doctor.finding import Check, Outcome, Skip, failed, ok, warning
 
-UNITS = ("customhouse-infer.service", "customhouse-work.service", "customhouse-serve.service")
+UNITS = ("customhouse-inference.service", "customhouse-worker.service", "customhouse-api.service")
 """One a process."""
 
 _PROPERTIES = ("LoadState", "UnitFileState", "ActiveState", "SubState", "Result", "NRestarts")
