@@ -31,6 +31,7 @@ from tests.faults.shim import Act, Op
 FULL = 10_000
 _LIVE = 95
 """About so many faults are in one round of the scenarios."""
+_A_BENCH = 400
 
 _NAMED = [*SCENARIOS, *confined.FAULTS, upgrades.KIND]
 
@@ -71,23 +72,25 @@ def campaign(
     def enumerate_all() -> None:
         if library is None:
             return
-        (folder / "bench").mkdir()
+        done = 0
+
+        def heard(count: int) -> None:
+            say(f"{time.monotonic() - begun:5.0f} s  {done + count} calls broken")
+
         bench = enumerated.Bench(folder / "bench", library)
         try:
-            outlived, ending = [only] if only else [], []
-            if only is None:
-                outlived, ending = enumerated.planned(bench, faults - _LIVE, seed)
-            elif only.act in enumerated.KILLS or only.from_start:
-                bench.run([Fault(Op.ANY, Act.COUNT, 1, "")])
-                outlived, ending = [], [only]
-
-            def heard(count: int) -> None:
-                say(f"{time.monotonic() - begun:5.0f} s  {count} calls broken")
-
-            enumerated.inject(bench, outlived, ending, seed=seed, count=faults, heard=heard)
+            outlived, ending = _planned(bench, faults - _LIVE, seed, only)
+            while outlived or ending:
+                some, last = outlived[:_A_BENCH], ending[: _A_BENCH // 4]
+                outlived, ending = outlived[len(some) :], ending[len(last) :]
+                enumerated.inject(bench, some, last, seed=seed, count=faults, heard=heard)
+                add(bench.records, bench.there, len(bench.receiver.got))
+                done += len(bench.records)
+                bench.close()
+                if outlived or ending:  # anew: with ten thousand jobs each look at all of them takes its time
+                    bench = enumerated.Bench(folder / f"bench-{done}", library)
         finally:
             bench.close()
-        add(bench.records, bench.there, len(bench.receiver.got))
 
     def live() -> None:
         names = [name for name in (scenarios or SCENARIOS) if name in SCENARIOS]
@@ -123,6 +126,14 @@ def campaign(
     if broken:
         records.append(Record("the campaign itself", "broke off", {"broke off": broken}, repeat=f"--seed {seed}"))
     return Report(seed, time.monotonic() - begun, counts[0], counts[1], records, left_out)
+
+
+def _planned(bench: enumerated.Bench, count: int, seed: int, only: Fault | None) -> tuple[list[Fault], list[Fault]]:
+    """Those that a process outlives, and those that end it."""
+    if only is None:
+        return enumerated.planned(bench, count, seed)
+    bench.run([Fault(Op.ANY, Act.COUNT, 1, "")])
+    return ([], [only]) if only.act in enumerated.KILLS or only.from_start else ([only], [])
 
 
 def _live(

@@ -40,7 +40,7 @@ class Bench:
     def __init__(self, folder: Path, library: Path) -> None:
         self.folder = folder
         self.home, self.aside = folder / "home", folder / "aside"
-        self.aside.mkdir()
+        self.aside.mkdir(parents=True)
         self.key = house.found(self.home)
         self.receiver = Receiver()
         self.shim = Shim(folder / "control")
@@ -68,6 +68,8 @@ class Bench:
             raise RuntimeError(f"the nursery did not start: {self.said()}")
 
     def close(self) -> None:
+        if self.log.closed:
+            return
         self._popen.kill()
         self._popen.communicate()
         self.log.close()
@@ -268,15 +270,14 @@ def planned(bench: Bench, count: int, seed: int) -> tuple[list[Fault], list[Faul
 
 
 def _drawn(strata: list[list[Fault]], count: int, rng: random.Random) -> list[Fault]:
-    """From each kind alike, as long as it has some; in any order."""
-    for stratum in strata:
-        rng.shuffle(stratum)
+    """From each kind alike, as long as it has some, in any order; when all are drawn, all over again."""
     drawn: list[Fault] = []
-    waiting = [stratum for stratum in strata if stratum]
-    while waiting and len(drawn) < count:
-        for stratum in waiting:
-            drawn.append(stratum.pop())
+    waiting: list[list[Fault]] = []
+    while len(drawn) < count and any(strata):
         waiting = [stratum for stratum in waiting if stratum]
+        if not waiting:
+            waiting = [rng.sample(stratum, len(stratum)) for stratum in strata if stratum]
+        drawn += [stratum.pop() for stratum in waiting]
     drawn = drawn[:count]
     rng.shuffle(drawn)
     return drawn
