@@ -336,7 +336,7 @@ if [ "\$(id -u)" = 0 ] && [ "\$owner" != root ]; then
   # a restart of the machine takes it away, and where systemd is not what starts us nobody brings it back
   [ -d '$run_dir' ] || install -d -m 0750 -o "\$owner" -g '$group' '$run_dir'
   case \${1-} in
-  release | rollback | config | support-bundle) ;; # they switch services, or write what only root may
+  release | rollback | restart | config | support-bundle) ;; # they switch services, or write what only root may
   *) HOME='$home' exec runuser -u "\$owner" -- "\$program" "\$@" ;;
   esac
 fi
