@@ -35,7 +35,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Jobs waiting before a submission is answered 503 with Retry-After."""
     max_queue_age_s: float = 3_600.0
     """How long the oldest job of a kind may have waited before more of its kind is answered 503; 0 = however long."""
-    max_requests_at_once: int = 512
+    max_requests_at_once: int = 128
     """Whole requests that each API process is at before one more is answered 503 with Retry-After."""
     min_free_disk_mb: int = 256
     """Below this much free space nothing new is accepted (503), so that what was accepted can still be finished."""

@@ -11,6 +11,7 @@ from litestar.testing import TestClient
 from litestar.types import Message, Receive, Scope, Send
 from msgspec.structs import replace
 
+from appliance.api import crowd
 from appliance.api.app import create_app
 from appliance.api.errors import answer
 from appliance.api.front import Front
@@ -162,6 +163,30 @@ def test_a_stream_and_health_take_no_place() -> None:
         await app.holds(4)
         app.go.set()
         assert [await one.status() for one in (held, *looks)] == [200] * 4
+
+    asyncio.run(play())
+
+
+def test_who_waits_for_a_picture_takes_no_place() -> None:
+    class Waiting(Slow):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async def received() -> Any:
+                message = await receive()
+                crowd.step_aside(scope)
+                return message
+
+            await super().__call__(scope, received, send)
+
+    async def play() -> None:
+        app = Waiting()
+        front = a_front(app, most=1)
+        callers = []
+        for number in range(3):
+            callers.append(Caller(front, "/openai/v1/moderations"))
+            callers[-1].body.set()
+            await app.holds(number + 1)
+        app.go.set()
+        assert [await one.status() for one in callers] == [200] * 3
 
     asyncio.run(play())
 

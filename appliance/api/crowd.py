@@ -1,9 +1,13 @@
 """How many requests this process is at, and when one more is turned away: said at once, it costs a fraction of a
 millisecond; let in, it would wait behind all others, and in the end nobody were answered in time."""
 
+from typing import Any, cast
+
 from appliance.errors import Unavailable
 
 RETRY_AFTER_S = 1
+PLACE = "place"
+"""In a request's state: its own."""
 
 
 class Crowd:
@@ -41,3 +45,10 @@ class Place:
         if self._is_in:
             self._crowd.size -= 1
             self._is_in = False
+
+
+def step_aside(scope: Any) -> None:
+    """This request waits for others to do its work from here on, and is in nobody's way."""
+    place = cast("Place | None", scope["state"].get(PLACE))
+    if place is not None:
+        place.leave()

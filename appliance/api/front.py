@@ -14,7 +14,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from appliance import clock, tracing
 from appliance.accounts.limits import Count
 from appliance.api import metrics, operators
-from appliance.api.crowd import Crowd, Place
+from appliance.api.crowd import PLACE, Crowd, Place
 from appliance.api.pace import Incoming, Outgoing
 from appliance.errors import Unavailable
 from appliance.settings import Server
@@ -59,6 +59,7 @@ class Front:
         parent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), "")
 
         place = Place(self._crowd)
+        cast("dict[str, Any]", scope["state"])[PLACE] = place
 
         async def send_with_id(message: Message) -> None:
             nonlocal status

@@ -11,7 +11,7 @@ from litestar import Request
 
 from appliance import clock
 from appliance.accounts.keys import Caller
-from appliance.api import submission
+from appliance.api import crowd, submission
 from appliance.api.door import door
 from appliance.api.form import Upload
 from appliance.api.front import request_id
@@ -78,6 +78,7 @@ async def screen(
     finally:
         if upload is not None and not upload.is_adopted:
             await asyncio.to_thread(upload.discard)
+    crowd.step_aside(request.scope)  # the worker's queue has limits of its own
     try:
         await asyncio.wait_for(_ended(request, job_id), deadline_s)
     except TimeoutError:
