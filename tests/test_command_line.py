@@ -28,6 +28,7 @@ NO_JSON = {
     "serve": "runs until it is ended; its log is JSON where log.format says so",
     "work": "runs until it is ended; its log is JSON where log.format says so",
     "infer": "runs until it is ended; its log is JSON where log.format says so",
+    "backup follow": "runs until it is ended; its log is JSON where log.format says so",
     "tui": "is a terminal interface",
 }
 """Commands without --json, and why."""

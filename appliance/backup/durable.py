@@ -30,6 +30,13 @@ def write(path: Path, data: bytes, mode: int = 0o600) -> None:
     settle_folder(path.parent)
 
 
+def belong(path: Path, like: Path) -> None:
+    """What root made belongs to whom `like` does: the service has to be able to read and remove it."""
+    if os.geteuid() == 0:
+        owner = like.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
 def settle(file: BinaryIO) -> None:
     """What was written is on the disk."""
     file.flush()

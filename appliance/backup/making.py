@@ -44,7 +44,9 @@ def create(
     keys = sealing.recipients(settings.backup.recipients)
     with durable.alone(settings.run_dir / "backup.lock", "a backup"):
         try:
-            where.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not where.is_dir():
+                where.mkdir(parents=True, mode=0o700)
+                durable.belong(where, settings.home)
             _sweep(settings, where)
             tombstones.write(settings)
             made = _make(settings, where, keys, why, with_weights, step)
@@ -54,6 +56,8 @@ def create(
             ) from error
     made = msgspec.structs.replace(made, took_s=round(time.monotonic() - began, 3))
     shelf.note(made)
+    for path in (made.path, shelf.beside(made.path)):
+        durable.belong(path, settings.home)
     _tell(settings, made, actor or audit.operator())
     return made
 

@@ -51,6 +51,10 @@ _ALL: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "retention": (("customhouse retention show", "How long things are kept, and what is due."),),
     "erase": (("customhouse erase --help", "See first what is removed, and what proof is kept."),),
+    "backup": (
+        ("customhouse backup create", "A backup while everything goes on, and rotation."),
+        ("customhouse backup drill", "Restore the newest for practice, and say how long it took."),
+    ),
     "audit": (("customhouse audit list --limit 20", "The newest changes, with who and why."),),
     "train": (("customhouse train heads --help", "What the training needs."),),
     "evaluate": (("customhouse evaluate labelled.csv --org acme", "A policy against your own labelled texts."),),

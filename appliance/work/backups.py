@@ -3,6 +3,7 @@
 Both are processes of their own: packing a database is work for minutes, and what it takes of memory goes with it.
 """
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -84,7 +85,8 @@ _libc = ctypes.CDLL(None)
 
 def _below_others() -> None:
     _die_with_parent()
-    os.nice(10)
+    with contextlib.suppress(OSError):  # the unit's system call filter may refuse it
+        os.nice(10)
 
 
 def _die_with_parent() -> None:
