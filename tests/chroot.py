@@ -71,14 +71,10 @@ def _bootstrap(system: str, inside: Path, mirror: str, keyring: str) -> None:
 
 
 def _furnish(inside: Path) -> None:
-    """The tree as git tracks it, without git; names, certificates and a wheel of the machine around it."""
+    """The tree as it is committed, without git; names, certificates and a wheel of the machine around it."""
     tree = inside / "root" / "customhouse"
     tree.mkdir(parents=True)
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
-    there = b"\0".join(name for name in tracked.split(b"\0") if name and (ROOT / os.fsdecode(name)).is_file())
-    packed = subprocess.run(
-        ["tar", "--null", "-T", "-", "-cf", "-"], cwd=ROOT, input=there, check=True, capture_output=True
-    ).stdout
+    packed = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True).stdout
     subprocess.run(["tar", "-xf", "-", "--no-same-owner"], cwd=tree, input=packed, check=True)
     for name in ("resolv.conf", "hosts"):
         shutil.copy(Path("/etc") / name, inside / "etc" / name, follow_symlinks=True)
