@@ -237,6 +237,21 @@ def test_a_migration_that_cannot_be_taken_back_is_told_of(ahead: Path) -> None:
     migrations.write_text(text)
 
 
+def test_the_backup_of_before_may_be_put_in_the_place_of_the_database(ahead: Path) -> None:
+    """By the version that it goes back to; what came meanwhile is lost, as was said."""
+    conn = database.connect(ahead / "home/customhouse.db")
+    conn.execute(
+        "INSERT INTO job (id, org_id, kind, status, created_at) SELECT ?, org_id, kind, 'queued', created_at FROM job "
+        "WHERE kind = 'PROMPT_MODERATION' LIMIT 1",
+        (job_id(4712),),
+    )
+    conn.close()
+    done = releases.answer(releases.run(ahead, "current", "rollback", "--restore-backup", "--json"))
+    assert (done["result"], done["version"]) == ("rolled back", OLD)
+    assert is_pair(ahead)
+    assert job_id(4712) not in jobs(ahead)
+
+
 # --- cut off ---------------------------------------------------------------------------------------------------------
 
 

@@ -204,7 +204,9 @@ def prefix_of(given: Path | None) -> Path:
     return (given or (here.prefix if here else _DEFAULT)).resolve()
 
 
-def rolled_back(prefix: Path | None, healthy_s: float, why: str, *, restore: bool, as_json: bool) -> None:
+def rolled_back(
+    prefix: Path | None, healthy_s: float, why: str, *, restore: bool, identity: str, as_json: bool
+) -> None:
     """`customhouse rollback`, by the code of the newer version."""
     at = prefix_of(prefix)
     current = installed.current(at)
@@ -213,7 +215,7 @@ def rolled_back(prefix: Path | None, healthy_s: float, why: str, *, restore: boo
     _become(at, activation.finisher(at) or current)
     with _undisturbed():
         box = _box(at, healthy_s=healthy_s, is_quiet=as_json)
-        tell(activation.rollback(box, restore=restore, why=why), as_json)
+        tell(activation.rollback(box, restore=restore, identity=identity, why=why), as_json)
 
 
 def tell(done: Outcome, as_json: bool) -> None:

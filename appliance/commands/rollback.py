@@ -19,17 +19,24 @@ from appliance.release import release
     is_flag=True,
     help="Put the backup of before the upgrade in the place of the database: what was accepted since is lost.",
 )
+@click.option(
+    "--identity",
+    type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+    help="With --restore-backup: the file that opens an encrypted backup.",
+)
 @click.option("--reason", default="", help="Kept in the audit log.")
 @HEALTHY
 @PREFIX
 @JSON
-def rollback(restore_backup: bool, reason: str, healthy_s: float, prefix: Path | None, as_json: bool) -> None:
+def rollback(
+    restore_backup: bool, identity: str | None, reason: str, healthy_s: float, prefix: Path | None, as_json: bool
+) -> None:
     """Go back to the version before, its tables included. What was accepted meanwhile stays.
 
     Connections wait for the seconds that it takes. It is refused, and nothing has changed, when there is no version
     before, when it would not start with the settings as they are, or when a migration cannot be taken back.
     """
-    rolled_back(prefix, healthy_s, reason, restore=restore_backup, as_json=as_json)
+    rolled_back(prefix, healthy_s, reason, restore=restore_backup, identity=identity or "", as_json=as_json)
 
 
 @click.command()

@@ -51,7 +51,7 @@ def activate(box: Box, version: str) -> Outcome:
         return _forward(Going(box, noted, to, begun))
 
 
-def rollback(box: Box, *, restore: bool = False, why: str = "") -> Outcome:
+def rollback(box: Box, *, restore: bool = False, identity: str = "", why: str = "") -> Outcome:
     """Go back to the version before, by the code of the one that runs. Rows of meanwhile stay, unless `restore` puts
     the backup of before the upgrade in the place of the database.
 
@@ -76,9 +76,12 @@ def rollback(box: Box, *, restore: bool = False, why: str = "") -> Outcome:
             was_up=_is_up(box),
             why=why,
             restores=restore,
+            identity=identity,
         )
-        if restore and not noted.backup:
-            raise Misconfigured(f"no backup was made before {version} was activated; see: customhouse backup list")
+        if restore and not (noted.backup and Path(noted.backup).exists()):
+            raise Misconfigured(
+                f"the backup of before {version} was activated is not there; see: customhouse backup list"
+            )
         if not restore and box.hand.ask("look")["is_there"]:
             try:
                 box.hand.ask("can undo", back_to=to.schema)

@@ -79,7 +79,7 @@ class Hand:
             text=True,
             env={**os.environ, "CUSTOMHOUSE_HOME": str(self._settings.home)},
             process_group=0,  # Ctrl+C is ours to understand
-            **_owner(self._settings.home),
+            **owner(self._settings.home),
         )
         return self._process
 
@@ -94,7 +94,7 @@ class Hand:
         return f"it ended with {code}"
 
 
-def _owner(home: Path) -> dict[str, Any]:
+def owner(home: Path) -> dict[str, Any]:
     """As whom. Raises Misconfigured to who is neither root nor the owner."""
     try:
         stat = home.stat()
@@ -215,14 +215,6 @@ def _can_undo(loaded: Settings, back_to: str) -> dict[str, Any]:
     return {"undone": migrations.to_undo(database.applied(loaded.database), back_to)}
 
 
-def _restore(loaded: Settings, path: str) -> dict[str, Any]:
-    from appliance import backup
-
-    restore: Any = getattr(backup, "restore")  # noqa: B009
-    restore(Path(path), loaded)
-    return {}
-
-
 def _record(loaded: Settings, actor: str, action: str, subject: str, reason: str | None, detail: dict[str, Any]) -> Any:
     """A line in the audit log."""
     conn = database.connect(loaded.database)
@@ -242,7 +234,6 @@ _DOES: dict[str, Callable[..., dict[str, Any]]] = {
     "migrate": _migrate,
     "undo": _undo,
     "can undo": _can_undo,
-    "restore": _restore,
     "record": _record,
 }
 

@@ -38,6 +38,8 @@ class Journal(msgspec.Struct, frozen=True):
     """Of going back: what the newer version was found to lack, or who asked."""
     restores: bool = False
     """Going back puts the backup in the place of the database."""
+    identity: str = ""
+    """The file that opens the backup, where it is encrypted."""
 
 
 def write(prefix: Path, journal: Journal) -> Journal:

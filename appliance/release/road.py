@@ -21,7 +21,7 @@ import msgspec
 
 from appliance import clock, database, installed
 from appliance.errors import Misconfigured
-from appliance.release import condition, journal, release, shelf
+from appliance.release import condition, hand, journal, release, shelf
 from appliance.release.hand import Hand
 from appliance.release.journal import Journal
 from appliance.release.release import Release
@@ -228,9 +228,16 @@ class Going:
 
     def undo_schema(self) -> None:
         if self.noted.restores:
-            self.ask("restore", path=self.noted.backup)
+            self._restore()
         elif self.noted.schema_before:
             self.ask("undo", back_to=self.noted.schema_before)
+
+    def _restore(self) -> None:
+        """By the version that it goes back to: this one would bring the tables up to date."""
+        identity = ["--identity", self.noted.identity] if self.noted.identity else []
+        done = told_by(self.box, self.to.version, "backup", "restore", self.noted.backup, "--yes", "--json", *identity)
+        if done.returncode:
+            raise Misconfigured(f"the backup was not restored: {_last(done)}")
 
     def switch_back(self) -> None:
         shelf.point(self.box.prefix, self.to.version)
@@ -300,15 +307,27 @@ def start_again(box: Box, meant: tuple[str, ...]) -> None:
 
 def refuses_config(box: Box, version: str) -> str:
     """What another version says of the settings as they are; empty when it would start with them."""
+    done = told_by(box, version, "config", "check")
+    return "" if done.returncode == 0 else _last(done)
+
+
+def told_by(box: Box, version: str, *words: str) -> "subprocess.CompletedProcess[str]":
+    """A command of another version, as the owner of the state directory."""
     python = shelf.folder(box.prefix, version) / "venv" / "bin" / "python"
-    done = subprocess.run(
-        [str(python), "-P", "-m", "appliance", "config", "check"],
+    return subprocess.run(
+        [str(python), "-P", "-m", "appliance", *words],
         capture_output=True,
         text=True,
         check=False,
         stdin=subprocess.DEVNULL,
+        env={**os.environ, "CUSTOMHOUSE_HOME": str(box.settings.home)},
+        **hand.owner(box.settings.home),
     )
-    return "" if done.returncode == 0 else (done.stderr or done.stdout).strip().splitlines()[-1]
+
+
+def _last(done: "subprocess.CompletedProcess[str]") -> str:
+    """The last thing that it said."""
+    return next(reversed((done.stderr or done.stdout).strip().splitlines()), f"it ended with {done.returncode}")
 
 
 def intact(box: Box, to: Release) -> None:
