@@ -400,6 +400,16 @@ CASES: dict[str, Case] = {
     "systemd.enabled": (_plain, program("systemctl", UNIT.replace("enabled", "disabled")), WARNING),
     "systemd.active": (_plain, program("systemctl", UNIT.replace("ActiveState=active", "ActiveState=failed")), FAILED),
     "systemd.restarts": (_plain, program("systemctl", UNIT.replace("NRestarts=0", "NRestarts=17")), WARNING),
+    "systemd.listens": (
+        lambda s, id: program("systemctl", f"{UNIT}\nListen=127.0.0.1:{s.settings.server.port} (Stream)")(s, id),
+        lambda s, id: program("systemctl", f"{UNIT}\nListen=127.0.0.1:1 (Stream)")(s, id),
+        WARNING,
+    ),
+    "systemd.exposure": (
+        program("systemd-analyze", "→ Overall exposure level for customhouse-api.service: 0.4 SAFE 😀"),
+        program("systemd-analyze", "→ Overall exposure level for customhouse-api.service: 7.7 EXPOSED 🙁"),
+        WARNING,
+    ),
     "sockets.admin": (
         during(lambda s: s.door(s.settings.admin_socket)),
         with_(lambda s: s.dead_socket("admin.sock")),

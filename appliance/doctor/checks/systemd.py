@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from appliance.doctor.context import Context
 from appliance.doctor.finding import Check, Outcome, Skip, failed, ok, warning
 
 UNITS = ("customhouse-inference.service", "customhouse-worker.service", "customhouse-api.service")
 """One a process."""
+
+SOCKET = "customhouse-api.socket"
+
+_MOST_EXPOSED = 2.0
+"""Of ten. As they are shipped: worker 1.4, the API where it reaches Stripe 1.2, the others less than a half."""
 
 _PROPERTIES = ("LoadState", "UnitFileState", "ActiveState", "SubState", "Result", "NRestarts")
 
@@ -82,11 +89,57 @@ def _restarts(context: Context) -> Outcome:
     return ok("None was started again often", restarts=max(counted.values()))
 
 
+def _listens(context: Context) -> Outcome:
+    _there(context)
+    if context.settings is None:
+        raise Skip(context.trouble)
+    ran = context.run("systemctl", "show", SOCKET, "--property=Listen")
+    lines = ran.out.splitlines() if ran is not None and ran.code == 0 else []
+    held = [line.partition("=")[2].partition(" ")[0] for line in lines if line.startswith("Listen=")]
+    if not held:
+        raise Skip(f"{SOCKET} is not installed")
+    port = context.settings.server.port
+    if not any(one.endswith(f":{port}") for one in held):
+        return warning(
+            f"systemd listens at {held[0]}, the settings say port {port}",
+            cause=f"where the API listens is decided in {SOCKET}; server.port is only what it is looked for at",
+            fix=f"systemctl edit {SOCKET}: ListenStream= alone, then ListenStream=ADDRESS:{port}; then "
+            f"systemctl restart {SOCKET} customhouse-api.service",
+            held=held,
+        )
+    return ok(f"systemd listens at {held[0]} for the API", held=held)
+
+
+def _exposure(context: Context) -> Outcome:
+    levels: dict[str, float] = {}
+    for unit in _there(context):
+        ran = context.run("systemd-analyze", "security", "--no-pager", unit)
+        found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", ran.out) if ran is not None else None
+        if found is None:
+            raise Skip("systemd-analyze does not say")
+        levels[unit] = float(found.group(1))
+    worst = max(levels, key=lambda one: levels[one])
+    if levels[worst] > _MOST_EXPOSED:
+        return warning(
+            f"{worst} may do more than it needs: exposure {levels[worst]}, by systemd's count",
+            cause="something was added to the unit, or its file is not ours any more",
+            fix=f"systemd-analyze security {worst}; systemctl cat {worst} shows what was added",
+            exposure=levels[worst],
+        )
+    return ok(
+        f"The units let the processes do little else than their work: {levels[worst]} at most", exposure=levels[worst]
+    )
+
+
 CHECKS = (
     Check("systemd.units", "Units", "Whether all three services are known to systemd.", _units),
     Check("systemd.enabled", "Enabled", "Whether they start with the machine.", _enabled),
     Check("systemd.active", "Active", "Whether they run now.", _active),
     Check(
         "systemd.restarts", "Restarts", "How often systemd had to start one again since the machine's start.", _restarts
+    ),
+    Check("systemd.listens", "The API's socket", "Whether systemd listens where the settings say.", _listens),
+    Check(
+        "systemd.exposure", "Exposure", "How much the units let the processes do, by systemd's own count.", _exposure
     ),
 )
