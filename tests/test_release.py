@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from appliance import database, installed
+from appliance.doctor.checks import releases as looks
+from appliance.doctor.finding import State
 from appliance.errors import Misconfigured
 from appliance.release import journal, release, shelf
 from appliance.release.release import Release
@@ -402,3 +404,20 @@ def test_pruning_keeps_the_newest_and_what_runs_and_ran(tmp_path: Path) -> None:
     assert [one.version for one in shelf.every(tmp_path)] == ["0.1.0", "0.2.0", "0.5.0"]
     assert shelf.incomplete(tmp_path) == ["0.6.0"]
     assert not (tmp_path / "versions/.gone-0.0.1").exists()
+
+
+def test_the_doctor_finds_what_was_cut_off_and_a_link_to_nothing(tmp_path: Path) -> None:
+    assert looks.unfinished(tmp_path).state is State.OK
+    journal.write(tmp_path, journal.Journal("activate", "0.2.0", "0.1.0", step="migrate"))
+    found = looks.unfinished(tmp_path)
+    assert (found.state, found.fix) == (State.FAILED, "customhouse release resume")
+    with journal.held(tmp_path):
+        assert looks.unfinished(tmp_path).state is State.OK
+    shelf.point(tmp_path, "0.1.0")
+    assert looks.links(tmp_path).state is State.FAILED
+    python = tmp_path / "versions/0.1.0/venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    assert looks.links(tmp_path).state is State.OK
+    shelf.point(tmp_path, "0.0.9", installed.PREVIOUS)
+    assert looks.links(tmp_path).state is State.WARNING

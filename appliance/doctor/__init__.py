@@ -30,6 +30,7 @@ from appliance.doctor.checks import (
     ports,
     python,
     queue,
+    releases,
     sockets,
     sqlite,
     stripe,
@@ -63,6 +64,7 @@ GROUPS: dict[str, tuple[Check, ...]] = {
     "stripe": stripe.CHECKS,
     "egress": egress.CHECKS,
     "backups": backups.CHECKS,
+    "releases": releases.CHECKS,
     "log": log.CHECKS,
     "settings": configuration.CHECKS,
 }
