@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import shutil
 import socket
+import ssl
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,8 +116,18 @@ def _models(status: Status | None, now: int) -> Process:
 
 def is_answering_at_port(settings: Settings) -> bool:
     with contextlib.suppress(OSError):
-        return _is_live(http.client.HTTPConnection(_host(settings), settings.server.port, timeout=_PATIENCE_S))
+        return _is_live(_at_port(settings))
     return False
+
+
+def _at_port(settings: Settings) -> http.client.HTTPConnection:
+    """To this very machine, by its address: whose certificate it is does not matter."""
+    host, port = _host(settings), settings.server.port
+    if not settings.server.tls_certificate:
+        return http.client.HTTPConnection(host, port, timeout=_PATIENCE_S)
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, port, timeout=_PATIENCE_S, context=trusting)
 
 
 def _host(settings: Settings) -> str:
@@ -128,7 +139,7 @@ def metrics(settings: Settings) -> bytes | None:
     it does not answer."""
     for connection in (
         _AtSocket(settings.admin_socket),
-        http.client.HTTPConnection(_host(settings), settings.server.port, timeout=_PATIENCE_S),
+        _at_port(settings),
     ):
         with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
             connection.request("GET", "/metrics")

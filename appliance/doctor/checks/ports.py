@@ -7,6 +7,7 @@ import http.client
 import ipaddress
 import json
 import socket
+import ssl
 from typing import Any, cast
 
 from appliance.doctor.context import Context
@@ -21,9 +22,12 @@ def near(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104  # it is replaced
 
 
-def get(host: str, port: int, path: str) -> tuple[int, bytes] | None:
+def get(host: str, port: int, path: str, *, is_tls: bool = False) -> tuple[int, bytes] | None:
     """Status and body of one GET to this machine; None when nothing answers."""
-    asked = http.client.HTTPConnection(near(host), port, timeout=_ANSWER_S)
+    if is_tls:  # whose certificate it is, is another check's: here it is asked by its address
+        asked = http.client.HTTPSConnection(near(host), port, timeout=_ANSWER_S, context=_trusting())
+    else:
+        asked = http.client.HTTPConnection(near(host), port, timeout=_ANSWER_S)
     try:
         asked.request("GET", path)
         answer = asked.getresponse()
@@ -32,6 +36,12 @@ def get(host: str, port: int, path: str) -> tuple[int, bytes] | None:
         return None
     finally:
         asked.close()
+
+
+def _trusting() -> ssl.SSLContext:
+    found = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    found.check_hostname, found.verify_mode = False, ssl.CERT_NONE
+    return found
 
 
 def address(context: Context) -> tuple[str, int]:
@@ -46,7 +56,8 @@ def address(context: Context) -> tuple[str, int]:
 
 def report(context: Context) -> dict[str, Any] | None:
     """What /health says, when it is ours that answers there."""
-    answer = get(*address(context), "/health")
+    is_tls = context.settings is not None and context.settings.server.tls_certificate != ""
+    answer = get(*address(context), "/health", is_tls=is_tls)
     try:
         said = json.loads(answer[1]) if answer else None
     except ValueError:
@@ -78,7 +89,7 @@ def _port(context: Context) -> Outcome:
     if report(context) is None:
         return failed(
             f"Another program has port {port}",
-            cause="what answers there is not Customhouse",
+            cause="what answers there is not Customhouse; or systemd holds it for an API that does not run",
             fix=f"see which: ss -ltnp 'sport = :{port}'; stop it, or set CUSTOMHOUSE_SERVER_PORT",
             port=port,
             is_ours=False,
