@@ -216,7 +216,8 @@ def test_fix_leaves_a_damaged_queue_alone_while_a_worker_runs(stage: Stage) -> N
 
 def test_fix_empties_the_write_ahead_log(stage: Stage) -> None:
     assert stage.mend("database.log") == "emptied the write-ahead log"
-    assert stage.settings.database.with_name("customhouse.db-wal").stat().st_size == 0
+    log = stage.settings.database.with_name("customhouse.db-wal")
+    assert not log.exists() or log.stat().st_size == 0
 
 
 def test_fix_touches_nothing_that_could_be_missed(stage: Stage) -> None:
