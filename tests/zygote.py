@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
-_START_S = 60.0
+_START_S = 240.0
 
 
 class Zygote:

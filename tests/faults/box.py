@@ -29,7 +29,7 @@ from tests.faults.shim import Shim
 from tests.paying import KEY
 from tests.zygote import Zygote
 
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 _CLIENTS = 2
 _PACE_S = 0.15
 

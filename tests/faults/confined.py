@@ -40,7 +40,7 @@ def run(folder: Path, seed: int) -> list[Record]:
         check=False,
         capture_output=True,
         text=True,
-        timeout=560,
+        timeout=1_200,
     )
     records = [msgspec.json.decode(line, type=Record) for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not records:

@@ -28,7 +28,7 @@ from tests.kills import Receiver
 KINDS = ["blocked", "batch", "refused", "torn"]
 FILES = ("customhouse.db", "media/", "queue.db", "limits.db")
 _TOGETHER = 20
-_SILENT_S = 120.0
+_SILENT_S = 240.0
 """Without a word for so long, a child hangs."""
 
 KILLS = (Act.KILL_BEFORE, Act.KILL_AFTER, Act.TEAR)
