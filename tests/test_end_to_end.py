@@ -217,7 +217,7 @@ def test_kill_9_in_mid_job_loses_nothing_and_decides_nothing_twice(box: Box, rec
         body = box.verdict(job_id)
         assert body["status"] == "completed", body
         assert all(child["status"] == "completed" for child in box.children(job_id))
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while len({headers["webhook-id"] for headers, _ in receiver.got}) < len(jobs) and time.monotonic() < until:
         time.sleep(0.1)
     assert {headers["webhook-id"] for headers, _ in receiver.got} == {f"wh_{job_id}" for job_id in jobs}
