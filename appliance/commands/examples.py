@@ -71,6 +71,10 @@ _ALL: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "upgrade": (("customhouse upgrade", "How to get to a newer version."),),
     "rollback": (("customhouse rollback --reason regressed", "Back to the version before."),),
+    "restart": (
+        ("customhouse restart api", "After a renewed certificate; nobody who is connected is cut off."),
+        ('customhouse restart all --json --reason "new settings"', "Every process, one after the other."),
+    ),
     "support-bundle": (("customhouse support-bundle", "What whoever helps you needs, without content and keys."),),
     "bundle": (
         ("customhouse bundle create --sign key", "This version, its wheels and the weights in one file, signed."),
