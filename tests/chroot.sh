@@ -73,10 +73,10 @@ look_at_modes() {
 # They are linked, so that the machine would start them, also where systemd is no init.
 look_at_units() {
   command -v systemctl >/dev/null || return 0
-  tell "units: $(compgen -G '/etc/systemd/system/customhouse*' | wc -l), enabled: \
+  tell "units: $(find /etc/systemd/system -maxdepth 1 -type f -name 'customhouse*' | wc -l), enabled: \
 $(systemctl list-unit-files 'customhouse*' --state=enabled --no-legend | wc -l)"
   systemctl is-enabled --quiet customhouse.target || fail "the machine would not start it"
-  systemd-analyze verify /etc/systemd/system/customhouse* || fail "systemd does not understand the units"
+  systemd-analyze verify /etc/systemd/system/customhouse*.{service,socket,target,timer} || fail "systemd does not understand the units"
   [[ -f /etc/sysusers.d/customhouse.conf && -f /etc/tmpfiles.d/customhouse.conf ]] || fail "no sysusers, or no tmpfiles"
 }
 
