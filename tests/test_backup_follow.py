@@ -304,11 +304,8 @@ def test_the_log_does_not_grow_without_end_while_it_follows(
     house.db.write(table)
     one = following()
     one.through(clock.now_ms())
-    log = house.db.path.with_name("customhouse.db-wal")
-    longest = 0
     for number in range(40):
         house.db.write(tell(number, 1_000_000))
-        longest = max(longest, log.stat().st_size)
     one.through(clock.now_ms())
     wait_for(lambda: (house.db.write(tell(clock.now_ms())), wal_frames(house.db.path) < 1000)[1])
     one.through(clock.now_ms())
@@ -380,6 +377,42 @@ def test_a_damaged_record_is_found_and_what_is_before_it_can_be_had(
     into.mkdir()
     replay.rebuild(folder_of(ours), into)
     assert set(told(into)) == {0, 1}
+
+
+def test_a_whole_copy_is_made_again_and_what_nobody_can_ask_for_any_more_goes(
+    house: House, ours: Settings, tmp_path: Path
+) -> None:
+    """With two seconds for a day."""
+    hasty = msgspec.structs.replace(ours, backup=msgspec.structs.replace(ours.backup, follow_hours=2 / 3600))
+    house.db.write(table)
+    dead = folder_of(ours) / "generation-20200101T000000Z-0000"
+    dead.mkdir(parents=True)
+    stop = threading.Event()
+    thread = threading.Thread(target=follow.follow, args=(hasty, stop))
+    thread.start()
+    number = 0
+    try:
+        firsts: set[str] = set()
+
+        def turned() -> bool:
+            nonlocal number
+            house.db.write(tell(number))
+            number += 1
+            bases = {path.name for path in folder_of(ours).glob("generation-*/base-*.json")}
+            firsts.update(bases)
+            return len(firsts) >= 4 and len(bases) < len(firsts)
+
+        wait_for(turned)
+        assert not dead.exists()
+    finally:
+        stop.set()
+        thread.join()
+    (window,) = replay.windows(folder_of(ours))
+    assert len(list(window.folder.glob("customhouse-*.tar.gz"))) <= len(window.bases) + 1  # and one in the making
+    into = tmp_path / "laid"
+    into.mkdir()
+    replay.rebuild(folder_of(ours), into)
+    assert set(told(into)) == set(range(number))
 
 
 def test_where_to_has_to_be_said(house: House) -> None:

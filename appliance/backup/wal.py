@@ -36,13 +36,25 @@ class Index(msgspec.Struct, frozen=True):
     """How many frames a checkpoint has brought into the database file."""
 
 
+_open: dict[tuple[int, int], int] = {}
+
+
+def _opened(path: Path) -> int:
+    """Once for each file that there ever was: see above."""
+    status = path.stat()
+    which = (status.st_dev, status.st_ino)
+    if which not in _open:
+        _open[which] = os.open(path, os.O_RDONLY)
+    return _open[which]
+
+
 class Log:
     """The log of a database that this process holds open."""
 
     def __init__(self, database: Path) -> None:
         self._database = database
-        self._index = os.open(database.with_name(f"{database.name}-shm"), os.O_RDONLY)
-        self._log = os.open(database.with_name(f"{database.name}-wal"), os.O_RDONLY)
+        self._index = _opened(database.with_name(f"{database.name}-shm"))
+        self._log = _opened(database.with_name(f"{database.name}-wal"))
 
     def index(self) -> Index:
         """As of now. Raises BackupError when it cannot be made sense of."""
