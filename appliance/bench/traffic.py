@@ -257,7 +257,7 @@ class Traffic:
         self._note("streams", (time.perf_counter() - began) * 1000, wrong)
 
     def _history(self, http: httpx.Client, number: int) -> None:
-        path = ("/api/v1/jobs?limit=50", "/api/v1/usage", "/health")[number % 3]
+        path = ("/api/v1/jobs?limit=50", "/api/v1/usage", "/health/live")[number % 3]
         self._sent("history", 200, lambda: http.get(path, headers=self._headers))
 
     def _refused(self, http: httpx.Client, number: int) -> None:
