@@ -64,14 +64,3 @@ confirm_purge() {
   read -r word || word=
   [[ $word == purge ]] || die "that was not the word: nothing was removed"
 }
-
-# The processes of a `customhouse up` that was started from a terminal: systemd would not stop them.
-running_by_hand() {
-  local line
-  ! is_systemd_here || return 0
-  for line in /proc/[0-9]*/cmdline; do
-    if tr '\0' ' ' <"$line" 2>/dev/null | grep -qE "^$prefix/(versions/[^/ ]+|current)/venv/bin/"; then
-      basename "$(dirname "$line")"
-    fi
-  done 2>/dev/null | paste -sd ' '
-}

@@ -453,7 +453,9 @@ say_what_is_next() {
   else
     say "  version $version is the current one, in $prefix/versions/$version"
   fi
-  if ! is_systemd_here; then
+  if [[ -n $(running_by_hand) ]]; then
+    say "  it runs by hand, by customhouse up"
+  elif ! is_systemd_here; then
     say "  systemd does not run here, so nothing was started. Start it: ${sudo:+$sudo }$command_file up"
   elif [[ $is_starting == no ]]; then
     say "  nothing was started, as asked. Start it: ${systemctl[*]} start customhouse.target"
@@ -466,6 +468,17 @@ say_what_is_next() {
 }
 
 # --- doing ------------------------------------------------------------------------------------------------------------
+
+# The processes of a `customhouse up` that was started from a terminal: systemd would not stop them.
+running_by_hand() {
+  local line
+  ! is_systemd_here || return 0
+  for line in /proc/[0-9]*/cmdline; do
+    if tr '\0' ' ' <"$line" 2>/dev/null | grep -qE "^$prefix/(versions/[^/ ]+|current)/venv/bin/"; then
+      basename "$(dirname "$line")"
+    fi
+  done 2>/dev/null | paste -sd ' '
+}
 
 change() {
   changed=yes
