@@ -100,6 +100,9 @@ def test_a_clip_whose_tables_name_millions_of_pictures_is_refused(
     clip = video._Clip(os.open(path, os.O_RDONLY), "mp4", 10**8)
     with pytest.raises(MediaTooLarge, match="2,000 key frames"):
         list(video._looked_at(clip.key_frames(), []))
+    monkeypatch.setattr(video, "_MOST_LOOKED_AT", 100)
+    with pytest.raises(MediaTooLarge, match="100 key frames to look at"):
+        list(video._looked_at(((1_000 * number, lambda: None) for number in range(200)), []))
 
 
 @pytest.mark.parametrize(

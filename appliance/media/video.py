@@ -29,6 +29,7 @@ MAX_SIDE = 640
 _FORMATS = {"mp4": "mov,mp4,m4a,3gp,3g2,mj2", "matroska": "matroska,webm"}
 _DAMAGED_IN_A_ROW = 64  # a packet that cannot be decoded ends one grab; so many in a row are the end
 _MOST_KEYS = 200_000  # key frames: two hours of a format that has no others; a table of 4 bytes each can name millions
+_MOST_LOOKED_AT = 50_000  # of these: seven hours at two a second
 _NONREF_FROM_FPS = 20  # below, passing over the pictures that no other needs would step too far past the moment
 _SEEK_FROM_FPS = 8
 _SEEK_BEFORE = (
@@ -113,7 +114,7 @@ def _check_seen(frames: Frames, ends: int, is_av1: bool) -> None:
 def _looked_at(moments: Iterator[Moment], keys: list[int]) -> Iterator[Moment]:
     """Every key frame; but where every frame is one (MJPEG, ProRes), two a second. All times go into `keys`."""
     recent: deque[int] = deque(maxlen=4)
-    before = -1
+    before, looked_at = -1, 0
     for at_ms, read in moments:
         at_ms = max(at_ms, before + 1)  # a file's own times may be nonsense; ours name files
         before = at_ms
@@ -123,6 +124,9 @@ def _looked_at(moments: Iterator[Moment], keys: list[int]) -> Iterator[Moment]:
         if len(recent) == 4 and at_ms - recent[0] < 2000 and at_ms - recent[-1] < 500:
             continue
         recent.append(at_ms)
+        looked_at += 1
+        if looked_at > _MOST_LOOKED_AT:
+            raise MediaTooLarge(f"the video has more than {_MOST_LOOKED_AT:,} key frames to look at")
         yield at_ms, read
 
 
