@@ -71,13 +71,15 @@ class Hand:
 
     def _begin(self) -> "subprocess.Popen[str]":
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # as long as we are
+        is_installed = installed.place() is not None
         self._process = subprocess.Popen(
-            [sys.executable, *(["-P"] if installed.place() else []), "-m", "appliance.release.hand", str(os.getpid())],
+            [sys.executable, *(["-P"] if is_installed else []), "-m", "appliance.release.hand", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
             text=True,
             env={**os.environ, "CUSTOMHOUSE_HOME": str(self._settings.home)},
+            cwd=self._settings.home if is_installed else None,  # the caller may stand where its owner may not
             process_group=0,  # Ctrl+C is ours to understand
             **owner(self._settings.home),
         )

@@ -320,6 +320,7 @@ def told_by(box: Box, version: str, *words: str) -> "subprocess.CompletedProcess
         text=True,
         check=False,
         stdin=subprocess.DEVNULL,
+        cwd=box.settings.home,
         env={**os.environ, "CUSTOMHOUSE_HOME": str(box.settings.home)},
         **hand.owner(box.settings.home),
     )

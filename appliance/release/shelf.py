@@ -89,6 +89,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """Whole or not at all, and on disk."""
     fresh = path.with_name(f".{path.name}.new")
     with open(fresh, "wb") as file:
+        os.fchmod(file.fileno(), 0o644)  # nothing in it is a secret, and whoever looks may not be root
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
