@@ -63,11 +63,15 @@ def create(
 
 
 def is_due(settings: Settings, now_ms: int) -> bool:
-    """By backup.every_hours; never when that is 0."""
+    """By backup.every_hours; never when that is 0, nor before there is a database."""
     every_ms = settings.backup.every_hours * 3_600_000
     newest = shelf.newest(settings.backup_folder)
     # a minute less, or a timer that comes a second early would skip a day
-    return every_ms > 0 and (newest is None or now_ms - newest.made_at_ms >= every_ms - 60_000)
+    return (
+        every_ms > 0
+        and settings.database.exists()
+        and (newest is None or now_ms - newest.made_at_ms >= every_ms - 60_000)
+    )
 
 
 def _make(
