@@ -2,10 +2,12 @@
 process that hangs is begun anew, because what does its work no longer says so."""
 
 import contextlib
+import http.client
 import os
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -27,6 +29,7 @@ from appliance.settings import Settings
 from appliance.supervisor import Supervisor
 from tests.cast import UNHURRIED, Person, enrol
 from tests.test_api_server import free_port
+from tests.test_units import make_certificate
 
 PATIENCE_S = 90.0
 CALLERS = 6
@@ -313,6 +316,30 @@ def test_without_anybody_who_runs_them_restart_says_so(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "nothing to restart" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_renewed_certificate_is_shown_after_a_restart(attended: Callable[..., Attended], tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    box = attended("serve", CUSTOMHOUSE_SERVER_TLS_CERTIFICATE=str(certificate), CUSTOMHOUSE_SERVER_TLS_KEY=str(key))
+
+    def shown() -> bytes:
+        trusting = ssl.create_default_context(cafile=str(certificate))
+        asked = http.client.HTTPSConnection("localhost", box.settings.server.port, timeout=PATIENCE_S, context=trusting)
+        with contextlib.closing(asked):
+            asked.connect()
+            assert isinstance(asked.sock, ssl.SSLSocket)
+            theirs = asked.sock.getpeercert(binary_form=True)
+            asked.request("GET", "/health/live")
+            answer = asked.getresponse()
+            assert (answer.status, answer.read()) == (200, b'{"status":"ok"}')
+        assert theirs is not None
+        return theirs
+
+    former = shown()
+    assert former == ssl.PEM_cert_to_DER_cert(certificate.read_text())
+    make_certificate(tmp_path)
+    supervised.ask(box.settings.run_dir, "restart", "api")
+    assert shown() == ssl.PEM_cert_to_DER_cert(certificate.read_text()) != former
 
 
 # --- who hangs --------------------------------------------------------------------------------------------------------

@@ -346,7 +346,7 @@ def test_the_proxies_hold_nothing_back_and_let_no_operators_route_through() -> N
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not here")
 def test_nginx_takes_its_file(tmp_path: Path) -> None:
-    certificate, key = _certificate(tmp_path)
+    certificate, key = make_certificate(tmp_path)
     text = (ROOT / "config" / "proxy" / "nginx.conf").read_text()
     text = text.replace("/etc/ssl/customhouse/certificate.pem", str(certificate))
     text = text.replace("/etc/ssl/customhouse/key.pem", str(key))
@@ -378,7 +378,7 @@ def test_caddy_takes_its_file(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def _certificate(folder: Path) -> tuple[Path, Path]:
+def make_certificate(folder: Path) -> tuple[Path, Path]:
     """A certificate for localhost, signed by itself, and its key."""
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     subprocess.run(
@@ -393,7 +393,7 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
 
 
 def test_a_certificate_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
-    certificate, key = _certificate(tmp_path)
+    certificate, key = make_certificate(tmp_path)
     assert server._certificate("", "") == (None, None)  # pyright: ignore[reportPrivateUsage]
     assert server._certificate(str(certificate), str(key)) == (certificate, key)  # pyright: ignore[reportPrivateUsage]
     ssl.create_default_context(cafile=str(certificate))
