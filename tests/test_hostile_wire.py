@@ -2,7 +2,9 @@
 another, and nobody's bytes come out in anybody else's request."""
 # ruff: noqa: E501  # tables
 
+import contextlib
 import random
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -11,8 +13,9 @@ import pytest
 
 from tests.cast import Person, enrol
 from tests.test_api_server import Served, wait
-from tests.test_hostile import SLACK_S, all_of, connect, jobs, post, say, statuses
+from tests.test_hostile import all_of, jobs, post, statuses
 
+PATIENCE_S = 60.0
 MARK = b"Thornwicket"
 BODY = b'{"prompt":"hi"}'
 CHUNKED = b"f\r\n" + BODY + b"\r\n0\r\n\r\n"
@@ -38,8 +41,19 @@ def alice(served: Served) -> Person:
 def unhurt(served: Served) -> Iterator[None]:
     """Afterwards the server is there, and has no error to tell of."""
     yield
-    assert httpx.get(f"{served.url}/health/live", timeout=SLACK_S).status_code == 200
+    assert httpx.get(f"{served.url}/health/live", timeout=PATIENCE_S).status_code == 200
     assert '"level":"error"' not in served.log()
+
+
+def connect(served: Served) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE_S)
+
+
+def say(served: Served, data: bytes) -> bytes:
+    connection = connect(served)
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        connection.sendall(data)
+    return all_of(connection)
 
 
 def hidden(alice: Person) -> bytes:
@@ -234,7 +248,7 @@ def test_requests_in_pieces_and_in_one_piece_stay_with_who_sent_them(served: Ser
             whole = post(people[number], f"Content-Length: {len(body)}", "Connection: close") + body
             if turn % 4 == 3:
                 whole = whole[: dice.randrange(len(whole))]  # and hung up
-            with connect(served) as connection:
+            with connect(served) as connection, contextlib.suppress(ConnectionResetError, BrokenPipeError):
                 at = 0
                 while at < len(whole):
                     size = dice.choice((1, 7, 100, 5_000, 70_000))
@@ -270,7 +284,7 @@ def test_slow_bodies_on_many_connections_leave_room_for_others(served: Served, a
         ]
         connection.sendall(post(alice, "Content-Length: 400", path=path) + b" " * (number % 50))
     answers = [
-        httpx.get(f"{served.url}/api/v1/jobs", headers=alice.headers, timeout=SLACK_S).status_code for _ in range(20)
+        httpx.get(f"{served.url}/api/v1/jobs", headers=alice.headers, timeout=PATIENCE_S).status_code for _ in range(20)
     ]
     assert answers == [200] * 20
     ended = [statuses(all_of(connection)) for connection in begun]

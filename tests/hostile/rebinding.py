@@ -24,7 +24,7 @@ from typing import Any
 PUBLIC, INNER, METADATA = "93.184.216.34", "10.0.0.5", "169.254.169.254"
 PRIVATE = ("127.0.0.1", INNER, METADATA, "::1")
 NO_NETWORK = 77
-TIMEOUT_S = 8.0
+TIMEOUT_S = 60.0
 
 _NEW_USER, _NEW_NET, _NEW_MOUNTS = 0x10000000, 0x40000000, 0x00020000
 _BIND, _PRIVATE, _ALL = 0x1000, 0x40000, 0x4000
@@ -128,7 +128,7 @@ def _leave() -> bool:
         if libc.mount(b"none", b"/", None, _PRIVATE | _ALL, None) != 0:
             return False
         with tempfile.NamedTemporaryFile("w", delete=False) as file:
-            file.write("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+            file.write("nameserver 127.0.0.1\noptions timeout:9 attempts:2\n")
         resolver = os.path.realpath("/etc/resolv.conf")
         return libc.mount(file.name.encode(), resolver.encode(), None, _BIND, None) == 0
     except OSError:
