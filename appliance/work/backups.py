@@ -3,10 +3,9 @@
 Both are processes of their own: packing a database is work for minutes, and what it takes of memory goes with it.
 """
 
-import contextlib
-import ctypes
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -21,7 +20,6 @@ LOOK_S = 600.0
 """How often it is looked whether a backup is due."""
 _MOST_S = 6 * 3600.0
 _AGAIN_S = 5.0
-_PR_SET_PDEATHSIG = 1
 
 
 class NotMade(CustomhouseError):
@@ -40,13 +38,12 @@ class Due:
             return
         words = ["backup", "create", "--if-due", "--why", "schedule", "--json"]
         ran = subprocess.run(
-            [*installed.command(), *words],
+            [*_bound(is_below=True), *installed.command(), *words],
             env=_environ(self._settings),
             capture_output=True,
             text=True,
             timeout=_MOST_S,
             stdin=subprocess.DEVNULL,
-            preexec_fn=_below_others,
         )
         if ran.returncode != 0:
             log.error("backup not made", extra={"said": ran.stderr.strip()[-500:]})
@@ -57,10 +54,9 @@ def follow(settings: Settings, stop: threading.Event) -> None:
     """Keep the continuous copy running until `stop`, if it is on. To be called in a thread that lives as long."""
     while settings.backup.follow == "on" and not stop.is_set():
         popen = subprocess.Popen(
-            [*installed.command(), "backup", "follow"],
+            [*_bound(is_below=False), *installed.command(), "backup", "follow"],
             env=_environ(settings),
             stdin=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent,
         )
         while popen.poll() is None and not stop.wait(0.5):
             pass
@@ -80,14 +76,10 @@ def _environ(settings: Settings) -> dict[str, str]:
     return {**os.environ, "CUSTOMHOUSE_HOME": str(settings.home)}
 
 
-_libc = ctypes.CDLL(None)
-
-
-def _below_others() -> None:
-    _die_with_parent()
-    with contextlib.suppress(OSError):  # the unit's system call filter may refuse it
-        os.nice(10)
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _bound(*, is_below: bool) -> list[str]:
+    """What is put before a command so that it ends with us, and stays out of others' way. Programs, not a function in
+    the child: a fork of a process with forty threads that goes on in Python may wait for ever for a lock that one of
+    them held (seen in a soak on 2026-11-21: the copy stood there with all our descriptors)."""
+    tied, below = shutil.which("setpriv"), shutil.which("nice")
+    words = [tied, "--pdeathsig", "TERM"] if tied else []
+    return [*words, below, "-n", "10"] if is_below and below else words
