@@ -19,11 +19,26 @@ import pytest
 from appliance.billing import ledger
 from appliance.billing.ledger import EntryType
 from appliance.doctor import CHECKS
-from appliance.doctor.checks import clock, database, disk, egress, gpu, host, memory, permissions, python, sqlite, tls
+from appliance.doctor.checks import (
+    clock,
+    database,
+    disk,
+    egress,
+    gpu,
+    host,
+    memory,
+    permissions,
+    python,
+    releases,
+    sqlite,
+    tls,
+)
 from appliance.doctor.context import make
 from appliance.doctor.finding import Outcome, State
 from appliance.doctor.nvidia import Driver
 from appliance.house import House
+from appliance.release import journal, shelf
+from appliance.release.journal import Journal
 from appliance.settings import FOR_EVER_DAYS
 from tests import made
 from tests.cast import enrol
@@ -32,6 +47,7 @@ from tests.doctored import DAY_MS, DRIVER, HEALTHY, UNIT, Stage
 OK, WARNING, FAILED = State.OK, State.WARNING, State.FAILED
 RIGHT = {"device": "cuda:0", "providers": ["CUDAExecutionProvider"], "shortfall": "", "open_ms": 300.0, "run_ms": 0.1}
 RIGHT["is_right"] = True
+CUT_OFF = Journal("activate", "0.2.0", "0.1.0", step="migrate")
 ON_CPU = {**RIGHT, "device": "cpu", "providers": ["CPUExecutionProvider"], "shortfall": "no library"}
 
 
@@ -261,6 +277,22 @@ def _alone(says: str) -> Callable[[Stage, str], Outcome]:
             outcome = egress.without_network(replace(stage.context, root=Path("/")), child.pid)
             child.stdin.close()
         return outcome
+
+    return look
+
+
+def _laid(change: Callable[[Path], object] | None = None) -> Callable[[Stage, str], Outcome]:
+    """Under a prefix with one version, which is current."""
+
+    def look(stage: Stage, id: str) -> Outcome:
+        prefix = stage.tmp / "prefix"
+        python = prefix / "versions/0.1.0/venv/bin/python"
+        python.parent.mkdir(parents=True)
+        python.touch()
+        shelf.point(prefix, "0.1.0")
+        if change is not None:
+            change(prefix)
+        return {"releases.unfinished": releases.unfinished, "releases.links": releases.links}[id](prefix)
 
     return look
 
@@ -551,6 +583,8 @@ CASES: dict[str, Case] = {
     "backups.drill": (with_(lambda s: s.drilled()), with_(lambda s: s.drilled(50)), WARNING),
     "backups.follow": (with_(lambda s: s.follows(0.2)), with_(lambda s: s.follows(60)), FAILED),
     "backups.restore": (_plain, with_(lambda s: (s.settings.home / "restore.json").write_text("{}")), FAILED),
+    "releases.unfinished": (_laid(), _laid(lambda prefix: journal.write(prefix, CUT_OFF)), FAILED),
+    "releases.links": (_laid(), _laid(lambda prefix: shelf.point(prefix, "0.2.0")), FAILED),
     "log.level": (_plain, with_(lambda s: s.setting("log", level="debug")), WARNING),
     "log.journal": (
         _plain,

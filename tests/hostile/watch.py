@@ -137,7 +137,7 @@ class Watch:
         strangers |= {child for pid in pids for child in _children(pid)}
         found += [f"left process {pid}" for pid in strangers]
         for pid in pids:
-            found += [f"holds {held}" for held in _held(pid)]
+            found += [f"holds {held}" for held in _still_held(pid)]
         self.escapes += [f"{case.name}: {what}" for what in found]
 
     def _sample(self) -> None:
@@ -166,6 +166,14 @@ def _children(pid: int) -> Iterator[int]:
         for task in Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(OSError):
                 yield from (int(child) for child in (task / "children").read_text().split())
+
+
+def _still_held(pid: int, patience_s: float = 20.0) -> list[str]:
+    """A decoder that has just begun has the modules that it imports open, one after the other."""
+    until = time.monotonic() + patience_s
+    while (held := _held(pid)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return held
 
 
 def _held(pid: int) -> list[str]:
