@@ -270,6 +270,11 @@ def test_the_oldest_come_first_when_the_head_is_asked_so(desk: Desk) -> None:
 
 @pytest.mark.usefixtures("stocked")
 def test_a_failed_job_is_done_again_with_a_reason(desk: Desk) -> None:
+    # what is stocked has waited for more than an hour: nothing would be let in behind it
+    settings = desk.house.settings
+    server = msgspec.structs.replace(settings.server, max_queue_age_s=0.0)
+    desk.house.settings = msgspec.structs.replace(settings, server=server)
+
     async def doing(pilot: Pilot[None]) -> None:
         assert key(pilot) == FAILED
         await press(pilot, "r", "enter")  # cancel has the focus
