@@ -18,7 +18,7 @@ SIZES = [("small", SMALL), ("wide", WIDE)]
 THEMES = [("dark", "textual-dark"), ("light", "textual-light")]
 
 
-TRACEBACK = """  File "appliance/work/sweep.py", line 50, in media
+TRACEBACK = """  File "appliance/media/pipe.py", line 50, in media
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 builtins.OSError: [Errno 28] No space left on device"""
 
