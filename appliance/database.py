@@ -177,6 +177,19 @@ def undo(path: Path, back_to: str) -> list[str]:
     return names
 
 
+def once(path: Path, change: Callable[[Connection], T]) -> T:
+    """`change` in a transaction on a connection of its own, for whoever holds no `Database`. Raises Error, and keeps
+    nothing then."""
+    conn = connect(path)
+    try:
+        conn.execute("BEGIN IMMEDIATE")
+        done = change(conn)
+        conn.execute("COMMIT")
+        return done
+    finally:
+        conn.close()  # which takes back what was not committed
+
+
 def empty_log(path: Path, for_s: float) -> bool:
     """Bring everything into the main file and empty the write-ahead log, in which what was deleted still stands. False
     when somebody's reading stood in the way for so long. Writers wait for it 100 ms at most."""

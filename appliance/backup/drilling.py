@@ -152,10 +152,9 @@ def _compared(found: Staged, settings: Settings, source: dict[str, int]) -> list
 
 def _tell(settings: Settings, done: Drilled, actor: str) -> None:
     try:
-        conn = database.connect(settings.database)
-        try:
-            conn.execute("BEGIN IMMEDIATE")
-            audit.record(
+        database.once(
+            settings.database,
+            lambda conn: audit.record(
                 conn,
                 actor,
                 "backup.drilled",
@@ -163,9 +162,7 @@ def _tell(settings: Settings, done: Drilled, actor: str) -> None:
                 seconds=done.took_s,
                 is_good=done.is_good,
                 erased_again=done.erased_again,
-            )
-            conn.execute("COMMIT")
-        finally:
-            conn.close()
+            ),
+        )
     except database.Error:  # it may be just what a backup is needed for
         return

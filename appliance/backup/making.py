@@ -1,5 +1,6 @@
 """A backup is made: the database as of now, the pepper, the settings and lists, by whom and what for."""
 
+import contextlib
 import fnmatch
 import secrets
 import time
@@ -180,24 +181,20 @@ def _sweep(settings: Settings, where: Path) -> None:
 
 
 def _tell(settings: Settings, made: Backup, actor: str) -> None:
-    conn = database.connect(settings.database)
-    try:
-        conn.execute("BEGIN IMMEDIATE")
-        audit.record(
-            conn,
-            actor,
-            "backup.made",
-            made.path.name,
-            reason=made.why,
-            bytes=made.bytes,
-            sha256=made.sha256,
-            schema=made.schema,
-            seconds=made.took_s,
-            is_encrypted=made.is_encrypted,
+    # the disk is full, or somebody holds it: the backup is made all the same
+    with contextlib.suppress(database.OperationalError):
+        database.once(
+            settings.database,
+            lambda conn: audit.record(
+                conn,
+                actor,
+                "backup.made",
+                made.path.name,
+                reason=made.why,
+                bytes=made.bytes,
+                sha256=made.sha256,
+                schema=made.schema,
+                seconds=made.took_s,
+                is_encrypted=made.is_encrypted,
+            ),
         )
-        conn.execute("COMMIT")
-    except database.OperationalError:  # the disk is full, or somebody holds it: the backup is made all the same
-        if conn.in_transaction:
-            conn.execute("ROLLBACK")
-    finally:
-        conn.close()

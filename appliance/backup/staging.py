@@ -119,10 +119,9 @@ def again(found: Staged, settings: Settings, path: Path, actor: str) -> None:
 
 def told(found: Staged, path: Path, actor: str) -> None:
     """A line in its own audit log: from here on it is another history."""
-    conn = database.connect(found.database)
-    try:
-        conn.execute("BEGIN IMMEDIATE")
-        audit.record(
+    database.once(
+        found.database,
+        lambda conn: audit.record(
             conn,
             actor,
             "backup.restored",
@@ -132,10 +131,8 @@ def told(found: Staged, path: Path, actor: str) -> None:
             schema_before=found.schema_before,
             erased_again=found.erased_again,
             removed=found.removed,
-        )
-        conn.execute("COMMIT")
-    finally:
-        conn.close()
+        ),
+    )
     fold(found.database)
 
 

@@ -219,13 +219,7 @@ def _can_undo(loaded: Settings, back_to: str) -> dict[str, Any]:
 
 def _record(loaded: Settings, actor: str, action: str, subject: str, reason: str | None, detail: dict[str, Any]) -> Any:
     """A line in the audit log."""
-    conn = database.connect(loaded.database)
-    try:
-        conn.execute("BEGIN IMMEDIATE")
-        audit.record(conn, actor, action, subject, reason=reason, **detail)
-        conn.execute("COMMIT")
-    finally:
-        conn.close()
+    database.once(loaded.database, lambda conn: audit.record(conn, actor, action, subject, reason=reason, **detail))
     return {}
 
 
