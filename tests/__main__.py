@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+_MOST_PROCESSES = 8  # each may have a server with the starter weights beside it, 1.2 GB
 SCRIPTS = ["install.sh", ".ci/run", *sorted(map(str, (ROOT / "systemd" / "install").glob("*.sh")))]
 
 
@@ -47,7 +48,12 @@ def _checks(is_fixing: bool, arguments: list[str]) -> Iterator[tuple[str, list[s
     yield "types", ["pyright", "--pythonpath", python]
     yield "import contract", ["lint-imports", "--no-logo"]
     yield "shellcheck", ["shellcheck", "-x", *SCRIPTS]
-    yield "pytest", [python, "-m", "pytest", *arguments]
+    yield "pytest", [python, "-m", "pytest", *(arguments or _shared_out())]
+
+
+def _shared_out() -> list[str]:
+    """The whole suite, by a process for each core: most tests wait, for a disk, a socket or a screen."""
+    return ["-n", str(min(len(os.sched_getaffinity(0)), _MOST_PROCESSES)), "--dist", "worksteal", "--durations", "20"]
 
 
 def _run(name: str, command: list[str], environ: dict[str, str]) -> tuple[int, float]:
