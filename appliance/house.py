@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import access, categories, database, prompts, thresholds
+from appliance import access, categories, database, durable, prompts, thresholds
 from appliance.access import Access
 from appliance.categories import Category
 from appliance.database import Database
@@ -103,10 +103,11 @@ def read_pepper(path: Path) -> bytes:
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(secrets.token_bytes(32))
-        os.fsync(descriptor)
+        durable.settle(file)
     with contextlib.suppress(FileExistsError):
         os.link(fresh, path)  # whole or not at all, and only the first of several processes
     fresh.unlink()
+    durable.settle_folder(path.parent)  # before a key is hashed under it: without their pepper keys open nothing
     return _long_enough(path)
 
 

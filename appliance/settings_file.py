@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import msgspec
 
-from appliance import audit, categories, settings, settings_told
+from appliance import audit, categories, durable, settings, settings_told
 from appliance.database import Connection, Database
 from appliance.errors import Conflict, InvalidRequest, Misconfigured
 from appliance.inference import manifest
@@ -228,18 +228,13 @@ def _replace(target: Path, text: bytes) -> None:
             os.fchmod(descriptor, _MODE if kept is None else kept.st_mode & 0o7777)
             if kept is not None and (kept.st_uid, kept.st_gid) != (os.geteuid(), os.getegid()):
                 os.fchown(descriptor, kept.st_uid if os.geteuid() == 0 else -1, kept.st_gid)
-            file.flush()
-            os.fsync(descriptor)
+            durable.settle(file)
         os.replace(fresh, target)
     except OSError as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(fresh)
         raise Misconfigured(f"{target}: cannot be written ({error.strerror}); it is as it was") from error
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    durable.settle_folder(target.parent)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import database
+from appliance import database, durable
 from appliance.database import Connection
 from appliance.settings import Settings
 
@@ -93,8 +93,7 @@ def _add(folder: Path, known: list[Tombstone]) -> bool:
             end = file.seek(0, os.SEEK_END)
             is_cut = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
             file.write((b"\n" if is_cut else b"") + b"".join(msgspec.json.encode(one) + b"\n" for one in fresh))
-            file.flush()
-            os.fsync(descriptor)
+            durable.settle(file)
     except OSError as error:
         log.warning("erasures not written beside the backups", extra={"folder": str(folder), "error": error.strerror})
         return False

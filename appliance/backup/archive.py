@@ -12,9 +12,9 @@ from typing import IO, Any, BinaryIO, cast
 import msgspec
 
 from appliance.backup import sealing
-from appliance.backup.durable import settle
 from appliance.backup.sealing import Identity
 from appliance.backup.shapes import FORMAT, MANIFEST, Manifest, Member
+from appliance.durable import settle
 from appliance.errors import BackupError
 
 _LEVEL = 1  # of a database, level 6 saves a tenth more and takes three times as long

@@ -8,9 +8,9 @@ from urllib.parse import quote
 import msgspec
 
 from appliance import database
-from appliance.backup.durable import settle_file
 from appliance.billing import reconcile
 from appliance.database import Connection, sqlite3
+from appliance.durable import settle_file
 from appliance.errors import BackupError
 from appliance.schema import migrations
 

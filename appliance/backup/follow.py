@@ -22,8 +22,8 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import clock, database, tombstones
-from appliance.backup import durable, making, records, replay, sealing, wal
+from appliance import clock, database, durable, tombstones
+from appliance.backup import making, records, replay, sealing, wal, workplace
 from appliance.backup.records import Head, Segments
 from appliance.backup.replay import GENERATION, Base
 from appliance.backup.shapes import Backup
@@ -82,7 +82,7 @@ def follow(settings: Settings, stop: threading.Event) -> None:
         raise Misconfigured("backup.follow_folder is not set: it names the folder to copy to")
     folder = Path(settings.backup.follow_folder)
     sealing.recipients(settings.backup.recipients)
-    with durable.alone(settings.run_dir / "follow.lock", "a continuous copy"):
+    with workplace.alone(settings.run_dir / "follow.lock", "a continuous copy"):
         watch = _Watch(stop)
         while not stop.is_set():
             watch.beat()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import __version__, audit, clock, database, tombstones
+from appliance import __version__, audit, clock, database, durable, tombstones
 from appliance import settings as settings_
-from appliance.backup import archive, copying, durable, sealing, shelf
+from appliance.backup import archive, copying, sealing, shelf, workplace
 from appliance.backup.shapes import DATABASE, FORMAT, PEPPER, Backup, Manifest, Member, Weight
 from appliance.errors import BackupError, Misconfigured
 from appliance.inference import manifest as manifests
@@ -43,11 +43,11 @@ def create(
     if not settings.database.exists():
         raise BackupError(f"{settings.database}: there is nothing to back up yet")
     keys = sealing.recipients(settings.backup.recipients)
-    with durable.alone(settings.run_dir / "backup.lock", "a backup"):
+    with workplace.alone(settings.run_dir / "backup.lock", "a backup"):
         try:
             if not where.is_dir():
                 where.mkdir(parents=True, mode=0o700)
-                durable.belong(where, settings.home)
+                workplace.belong(where, settings.home)
             _sweep(settings, where)
             tombstones.write(settings)
             made = _make(settings, where, keys, why, with_weights, step)
@@ -58,7 +58,7 @@ def create(
     made = msgspec.structs.replace(made, took_s=round(time.monotonic() - began, 3))
     shelf.note(made)
     for path in (made.path, shelf.beside(made.path)):
-        durable.belong(path, settings.home)
+        workplace.belong(path, settings.home)
     _tell(settings, made, actor or audit.operator())
     return made
 
@@ -79,8 +79,8 @@ def _make(
     settings: Settings, where: Path, keys: Sequence[object], why: str, with_weights: bool, step: Callable[[], object]
 ) -> Backup:
     size = settings.database.stat().st_size
-    durable.room(settings.home, size + settings.server.min_free_disk_mb * 1_000_000, "a copy of the database")
-    with durable.scratch(settings.home, SCRATCH) as folder:
+    workplace.room(settings.home, size + settings.server.min_free_disk_mb * 1_000_000, "a copy of the database")
+    with workplace.scratch(settings.home, SCRATCH) as folder:
         made_at = clock.now_ms()
         copy = folder / DATABASE
         copying.online(settings.database, copy, step)

@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from appliance.backup import durable, sealing, wal
+from appliance import durable
+from appliance.backup import sealing, wal
 from appliance.backup.sealing import Identity
 from appliance.errors import BackupError
 

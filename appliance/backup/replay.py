@@ -1,11 +1,12 @@
 """The way back from the continuous copy: the newest whole copy before a moment, and what was committed up to it."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
-from appliance import clock
-from appliance.backup import archive, durable, records, shelf, wal
+from appliance import clock, durable
+from appliance.backup import archive, records, shelf, wal
 from appliance.backup.records import Record
 from appliance.backup.sealing import Identity
 from appliance.backup.shapes import DATABASE, Manifest
@@ -103,7 +104,7 @@ def _chosen(folder: Path, at_ms: int | None) -> tuple[Path, Base]:
     return max(fit, key=lambda one: one[1].earliest_ms)
 
 
-def _apply(file: durable.BinaryIO, one: Record, identity: Identity | None) -> None:
+def _apply(file: BinaryIO, one: Record, identity: Identity | None) -> None:
     """Every page to its place, every checksum compared."""
     head = one.head
     raw = one.raw(identity)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import audit, clock, database, tombstones
+from appliance import audit, clock, database, durable, tombstones
 from appliance import settings as settings_
-from appliance.backup import durable, staging
+from appliance.backup import staging, workplace
 from appliance.backup.sealing import Identity
 from appliance.backup.shapes import DATABASE, Weight
 from appliance.backup.staging import Staged
@@ -77,7 +77,7 @@ def restore(
     who = actor or audit.operator()
     for folder in (settings.home, settings.run_dir):
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-    with durable.alone(settings.run_dir / "restore.lock", "a restore"):
+    with workplace.alone(settings.run_dir / "restore.lock", "a restore"):
         recover(settings)
         _sweep(settings)
         with staging.staged(path, settings, identity=identity, at_ms=at_ms, actor=who) as found:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from appliance.backup import archive, durable
+from appliance import durable
+from appliance.backup import archive
 from appliance.backup.shapes import Backup
 from appliance.errors import BackupError
 from appliance.settings import Backups

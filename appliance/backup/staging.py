@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import access, audit, clock, database
-from appliance.backup import archive, copying, durable, erasing, replay, shelf
+from appliance import access, audit, clock, database, durable
+from appliance.backup import archive, copying, erasing, replay, shelf, workplace
 from appliance.backup.sealing import Identity
 from appliance.backup.shapes import DATABASE, PEPPER, Manifest
 from appliance.database import sqlite3
@@ -63,7 +63,7 @@ def staged(
     """From a backup, or from a folder of the continuous copy at a moment. Raises BackupError; the folder goes."""
     where = parent or settings.home
     where.mkdir(parents=True, exist_ok=True, mode=0o750)
-    with durable.scratch(where, STAGED) as folder:
+    with workplace.scratch(where, STAGED) as folder:
         manifest, made_at = _laid(path, folder, identity, at_ms)
         if unknown := set(manifest.migrations) - set(migrations.names):
             raise BackupError(
@@ -160,7 +160,7 @@ def _laid(path: Path, folder: Path, identity: Identity | None, at_ms: int | None
     said = shelf.read(path)
     if said.sha256 and durable.digest(path) != said.sha256:
         raise BackupError(f"{path.name}: its sha256 is not the one that was noted as it was made: it was changed")
-    durable.room(folder, path.stat().st_size * 2, "what is in the backup")
+    workplace.room(folder, path.stat().st_size * 2, "what is in the backup")
     manifest = archive.unpack(path, folder, identity)
     if copying.check(folder / DATABASE).counts != manifest.counts:
         raise BackupError(f"{path.name}: the database in it has other rows than its manifest says")

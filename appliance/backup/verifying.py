@@ -3,7 +3,8 @@
 import time
 from pathlib import Path
 
-from appliance.backup import archive, copying, durable, shelf
+from appliance import durable
+from appliance.backup import archive, copying, shelf, workplace
 from appliance.backup.sealing import MAGIC, Identity
 from appliance.backup.shapes import DATABASE, Manifest, Report
 from appliance.errors import BackupError
@@ -24,7 +25,7 @@ def verify(path: Path, *, identity: Identity | None = None, scratch: Path | None
         with path.open("rb") as file:
             is_opened = identity is not None or file.read(len(MAGIC)) != MAGIC
         if is_opened and not faults:
-            with durable.scratch(scratch or path.parent, ".verify-") as folder:
+            with workplace.scratch(scratch or path.parent, ".verify-") as folder:
                 manifest = archive.unpack(path, folder, identity)
                 checked = copying.check(folder / DATABASE)
                 faults += checked.faults

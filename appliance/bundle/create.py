@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import io
-import os
 import shutil
 import tarfile
 import tempfile
@@ -13,7 +12,7 @@ from typing import IO
 
 import msgspec
 
-from appliance import __version__, clock
+from appliance import __version__, clock, durable
 from appliance.bundle import contents, sbom, signature, source, wheels
 from appliance.bundle.contents import Member, Model
 from appliance.errors import BundleError
@@ -128,8 +127,7 @@ def _create(settings: Settings, wanted: Wanted, target: Path, scratch: Path, sai
     half = scratch / "half"
     digest = _write(half, head, pieces, at // 1000)
     size = half.stat().st_size
-    with half.open("rb") as written:
-        os.fsync(written.fileno())
+    durable.settle_file(half)
     half.replace(target)
     return Made(str(target), size, digest, manifest, wanted.key is not None)
 

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from appliance import __version__, doctor
+from appliance import __version__, doctor, durable
 from appliance.doctor import words
 from appliance.doctor.checks import database as databases
 from appliance.doctor.checks import ports, python, systemd
@@ -64,7 +64,7 @@ def write(path: Path, inside: list[Part]) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(gzip.compress(raw.getvalue(), mtime=0))
-        os.fsync(descriptor)
+        durable.settle(file)
 
 
 def _manifest(found: list[Part]) -> bytes:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from appliance import durable
 from appliance.errors import Misconfigured, WeightsError
 
 CHUNK = 1 << 20
@@ -63,14 +64,9 @@ def write(target: Path, data: bytes) -> None:
 def give_name(new: Path, target: Path) -> None:
     """On disk first, then under its name, then the name on disk."""
     _belong(new)
-    with new.open("rb") as file:
-        os.fsync(file.fileno())
+    durable.settle_file(new)
     new.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    durable.settle_folder(target.parent)
 
 
 def make_folder(folder: Path) -> None:

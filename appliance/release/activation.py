@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import installed
+from appliance import durable, installed
 from appliance.errors import Misconfigured
 from appliance.release import condition, journal, release, road, shelf
 from appliance.release.journal import Journal
@@ -211,5 +211,6 @@ def describe(folder: Path) -> Release:
         was = release.read(folder)
         if msgspec.structs.replace(was, made_at=made.made_at) == made:
             return was
-    shelf.write_whole(folder / release.FILE, msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
+    told = msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n"
+    durable.write(folder / release.FILE, told, release.READABLE)
     return made

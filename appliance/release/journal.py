@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import clock
+from appliance import clock, durable
 from appliance.errors import Misconfigured
-from appliance.release import shelf
+from appliance.release import release
 
 FILE = "activation.json"
 
@@ -44,7 +44,7 @@ class Journal(msgspec.Struct, frozen=True):
 
 def write(prefix: Path, journal: Journal) -> Journal:
     stamped = msgspec.structs.replace(journal, at=clock.rfc3339(clock.now_ms()))
-    shelf.write_whole(prefix / FILE, msgspec.json.encode(stamped))
+    durable.write(prefix / FILE, msgspec.json.encode(stamped), release.READABLE)
     return stamped
 
 
@@ -60,7 +60,7 @@ def read(prefix: Path) -> Journal | None:
 
 def clear(prefix: Path) -> None:
     (prefix / FILE).unlink(missing_ok=True)
-    shelf.sync(prefix)
+    durable.settle_folder(prefix)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from appliance.errors import Misconfigured
 from appliance.schema import migrations
 
 FILE = "release.json"
+READABLE = 0o644  # all that is noted of releases: no secret is in it, and whoever looks may not be root
 
 REQUIRED = ("0.1.0",)
 """Releases that no upgrade may skip, in order: what comes after one has dropped what only it could carry over. The

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from appliance import clock, database, installed
+from appliance import clock, database, durable, installed
 from appliance.errors import Misconfigured
 from appliance.release import condition, hand, journal, release, shelf
 from appliance.release.hand import Hand
@@ -257,7 +257,7 @@ class Going:
             shelf.point(prefix, how.version_before, installed.PREVIOUS)
         else:
             (prefix / installed.PREVIOUS).unlink(missing_ok=True)
-            shelf.sync(prefix)
+            durable.settle_folder(prefix)
         self._tell("release.rolled_back", schema=self.to.schema, restored=self.noted.restores)
         journal.clear(prefix)
 

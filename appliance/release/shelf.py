@@ -1,12 +1,12 @@
 """PREFIX: the versions that lie side by side, and the symlinks that say which one runs and which one ran before."""
 
 import contextlib
-import os
 import shutil
 from pathlib import Path
 
 import msgspec
 
+from appliance import durable
 from appliance.errors import Misconfigured
 from appliance.installed import CURRENT, PREVIOUS, current
 from appliance.release import release
@@ -74,31 +74,11 @@ def point(prefix: Path, version: str, link: str = CURRENT) -> None:
         fresh.unlink()  # of a switch that was cut off
     fresh.symlink_to(Path("versions") / version)
     fresh.replace(prefix / link)
-    sync(prefix)
-
-
-def sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Whole or not at all, and on disk."""
-    fresh = path.with_name(f".{path.name}.new")
-    with open(fresh, "wb") as file:
-        os.fchmod(file.fileno(), 0o644)  # nothing in it is a secret, and whoever looks may not be root
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    sync(path.parent)
+    durable.settle_folder(prefix)
 
 
 def remember(prefix: Path, version: str, how: Activated) -> None:
-    write_whole(folder(prefix, version) / _ACTIVATED, msgspec.json.encode(how))
+    durable.write(folder(prefix, version) / _ACTIVATED, msgspec.json.encode(how), release.READABLE)
 
 
 def remembered(prefix: Path, version: str) -> Activated | None:

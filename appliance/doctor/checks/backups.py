@@ -92,7 +92,7 @@ def _size(context: Context) -> Outcome:
 
 def _whole(context: Context) -> Outcome:
     """Every byte of the file, against the digest that was noted as it was made."""
-    from appliance.backup import durable
+    from appliance import durable
 
     newest = _some(context)
     if not newest.sha256:
