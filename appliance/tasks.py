@@ -226,10 +226,12 @@ class Lanes:
         """Messages that wait in a lane. Raises sqlite3.Error when the queue file cannot be read."""
         return int(self._hueys[lane].storage.queue_size())
 
-    def start(self, threads: dict[str, int]) -> None:
-        """Work the lanes off in `threads` threads each, until stop()."""
+    def start(self, threads: dict[str, int], begin: Callable[[], object] | None = None) -> None:
+        """Work the lanes off in `threads` threads each, until stop(); each thread calls `begin` first of all."""
         for lane, huey in self._hueys.items():
             huey.storage.listen()
+            if begin is not None:
+                huey.on_startup("begin")(begin)
             consumer = Consumer(
                 huey,
                 workers=threads[lane],

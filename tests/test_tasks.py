@@ -79,6 +79,22 @@ def test_a_queue_that_cannot_be_written_does_not_break_the_caller(folders: Setti
     lanes.close()
 
 
+def test_each_thread_begins_before_there_is_work(folders: Settings) -> None:
+    begun: list[int] = []
+    all_begun = threading.Barrier(7, timeout=10)
+
+    def begin() -> None:
+        begun.append(threading.get_ident())
+        all_begun.wait()
+
+    worker = Lanes(folders)
+    worker.start({"prompts": 3, "media": 1, "webhooks": 2}, begin)
+    all_begun.wait()
+    worker.stop(10)
+    worker.close()
+    assert len(set(begun)) == 6
+
+
 def test_a_queue_file_that_is_damaged_makes_room_for_a_new_one(folders: Settings) -> None:
     """Found on 2026-11-21 by tests/faults: after a power cut neither worker nor API started, and one that ran worked
     off nothing more, until somebody deleted the file."""
