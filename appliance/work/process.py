@@ -116,7 +116,7 @@ def _run(hands: Hands, settings: Settings, stop: threading.Event) -> None:
     prompts = max(2, settings.worker.threads // 2)
     lanes.start(
         {"prompts": prompts, "media": max(2, settings.worker.threads - prompts), "webhooks": deliveries.THREADS},
-        begin=house.db.reader,  # a connection opened by the thread that gets its first job an hour later looks like a leak
+        begin=house.db.reader,  # opened by whoever gets its first job an hour later, it looks like a leak
     )
     payments = Payments(house)
     rounds = (
