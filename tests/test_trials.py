@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,10 @@ def hung(settings: Settings) -> Iterator[Settings]:
         yield settings
 
 
-def answers(settings: Settings, count: int) -> list[Any]:
+def answers(settings: Settings, count: int, once_made: Callable[[], None] = lambda: None) -> list[Any]:
     async def ask() -> list[Any]:
         made = Trials(settings, Outbound())
+        once_made()
         tries: list[Coroutine[Any, Any, Any]] = [made.of_text("Is it?", "hello") for _ in range(count)]
         try:
             return await asyncio.gather(*tries, return_exceptions=True)
@@ -62,8 +63,8 @@ def test_a_model_that_does_not_answer_is_left_after_its_deadline(hung: Settings)
 
 
 def test_a_trial_as_a_whole_has_a_deadline(hung: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "DEADLINE_S", 0.05)
-    (answer,) = answers(replace(hung, inference=replace(hung.inference, deadline_s=1.0)), 1)
+    slow = replace(hung, inference=replace(hung.inference, deadline_s=1.0))
+    (answer,) = answers(slow, 1, once_made=lambda: monkeypatch.setattr(trials, "DEADLINE_S", 0.05))
     assert isinstance(answer, Unavailable)
     assert "not judged within 0.05 s" in answer.message
 

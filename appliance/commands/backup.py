@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from appliance import access, audit, clock, installed, log, services, settings
+from appliance import access, audit, clock, installed, log, services, settings, signals
 from appliance import backup as backups
 from appliance.backup import follow as following
 from appliance.backup import making, replay, sealing, shelf
@@ -276,12 +275,7 @@ def follow() -> None:
     access.check(loaded)
     log.configure(loaded.log, file=loaded.log_file("worker"))
     stop = threading.Event()
-
-    def leave(*_: object) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, leave)
+    signals.set_when_told(stop)
     following.follow(loaded, stop)
 
 

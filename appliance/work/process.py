@@ -3,11 +3,10 @@
 import fcntl
 import logging
 import os
-import signal
 import threading
 from functools import partial
 
-from appliance import access, heartbeat, notify, structs
+from appliance import access, heartbeat, notify, signals, structs
 from appliance.billing import reconcile
 from appliance.billing.sync import SOON_S
 from appliance.errors import Misconfigured
@@ -54,12 +53,7 @@ def main(settings: Settings) -> int:
             Engine(house),
         )
         stop = threading.Event()
-
-        def leave(*_: object) -> None:
-            stop.set()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, leave)
+        signals.set_when_told(stop)
         _run(hands, settings, stop)
         hands.decoders.close()
         hands.models.close()
