@@ -367,7 +367,7 @@ def read(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
         raise Misconfigured(f"{path}: cannot be read ({why}); check CUSTOMHOUSE_CONFIG") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise Misconfigured(f"{path}: not valid TOML: {error}") from error
 
 

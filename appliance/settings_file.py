@@ -198,7 +198,7 @@ def _keys(text: str) -> dict[str, Any]:
     """section.key → value; empty for a text that is no TOML: what a broken file said cannot be told."""
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return {}
     flat: dict[str, Any] = {}
     for key, value in raw.items():

@@ -130,7 +130,7 @@ def problems(text: str, path: Path, environ: Mapping[str, str] | None = None) ->
     environ = os.environ if environ is None else environ
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         return [Problem("", f"not valid TOML: {error}")]
     found = list(_wrong_keys(raw))
     if found:

@@ -100,14 +100,22 @@ def test_models_that_are_deep_or_cut_are_conversion_errors(tmp_path: Path) -> No
 
 
 def test_a_file_of_settings_that_is_deep_or_no_text_is_said(tmp_path: Path) -> None:
+    from appliance import settings, settings_told
     from appliance.categories import load
     from appliance.inference.manifest import parse
+    from appliance.policies.rows import shipped
+    from appliance.text.lexicons import read_all
+    from tui import preferences
 
+    path = tmp_path / "file.toml"
     for content in (b"a = " + b"[" * 50_000, b"\xff\xfe", b'name = "\xe9"'):
-        (tmp_path / "file.toml").write_bytes(content)
-        for read in (load, parse):
+        path.write_bytes(content)
+        for read in (load, parse, settings.read, shipped, lambda path: read_all(path.parent)):
             with pytest.raises(Misconfigured, match=r"file\.toml"):
-                read(tmp_path / "file.toml")
+                read(path)
+        assert "as if it were not there" in preferences.load(path, {}).wrong[0]
+    [problem] = settings_told.problems("a = " + "[" * 50_000, path)
+    assert problem.reason.startswith("not valid TOML")
     with pytest.raises(InvalidRequest):
         body.parse("a = " + "[" * 50_000)
 

@@ -43,7 +43,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Preferences:
         pass
     except (OSError, UnicodeDecodeError) as error:
         wrong.append(f"{path}: cannot be read ({error}); as if it were not there")
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         wrong.append(f"{path}: not valid TOML: {error}; as if it were not there")
     for name in raw:
         if name not in ("theme", "motion", "keys"):

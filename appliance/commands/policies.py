@@ -332,7 +332,7 @@ def _read(file: Path) -> dict[str, Any]:
         found = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise Misconfigured(f"{file}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Misconfigured(f"{file}: neither TOML nor JSON ({error})") from error
     if not isinstance(found, dict):
         raise Misconfigured(f"{file}: must be an object of a version's members")

@@ -173,7 +173,7 @@ def shipped(path: Path) -> tuple[str, Body]:
         return name, msgspec.convert({key: value for key, value in document.items() if key != "name"}, Body)
     except OSError as error:
         raise Misconfigured(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError, msgspec.ValidationError) as error:
         raise Misconfigured(f"{path}: {error}") from error
 
 

@@ -59,7 +59,7 @@ def read_all(folder: Path) -> list[Entry]:
             lexicon = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _Lexicon)
         except OSError as error:
             raise Misconfigured(f"{path}: cannot be read ({error.strerror})") from error
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError, msgspec.ValidationError) as error:
             raise Misconfigured(f"{path}: {error}") from error
         for one in lexicon.lists:
             if one.analyzer is not None and one.analyzer not in RULES:
