@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from appliance import database, installed
+from appliance.commands import release as release_commands
 from appliance.doctor.checks import releases as looks
 from appliance.doctor.finding import State
 from appliance.errors import Misconfigured
 from appliance.release import journal, release, shelf
 from appliance.release.release import Release
-from appliance.release.road import BACK, FORWARD
+from appliance.release.road import BACK, FORWARD, Outcome
 from tests import releases
 from tests.test_upgrade import job_id, used
 
@@ -133,6 +134,14 @@ def test_it_goes_there_and_back_with_the_tables_and_keeps_what_came_meanwhile(bo
     lines: list[dict[str, Any]] = json.loads(releases.run(box, "current", "audit", "list", "--json").stdout)
     told = [(one["action"], one["subject"], one["reason"]) for one in lines if one["action"].startswith("release.")]
     assert told[:2] == [("release.rolled_back", OLD, "it was slow"), ("release.activated", NEW, None)]
+
+
+def test_what_was_not_started_is_not_said_to_run(capsys: pytest.CaptureFixture[str]) -> None:
+    for services, words in (((), "0.2.0 is current, and nothing was started"), (("api",), "0.2.0 runs")):
+        with pytest.raises(SystemExit) as end:
+            release_commands.tell(Outcome("activated", "0.2.0", services), as_json=False)
+        assert end.value.code == 0
+        assert capsys.readouterr().out.startswith(words)
 
 
 def test_activating_what_runs_changes_nothing(box: Path) -> None:

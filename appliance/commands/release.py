@@ -227,7 +227,8 @@ def tell(done: Outcome, as_json: bool) -> None:
     waited = f"; callers waited {done.held_s:.1f} s" if done.held_s else ""
     match done.result:
         case "activated" | "rolled back":
-            click.echo(f"{done.version} runs ({done.seconds:.1f} s{waited})")
+            how = "runs" if done.services else "is current, and nothing was started"
+            click.echo(f"{done.version} {how} ({done.seconds:.1f} s{waited})")
         case "went back":
             click.echo(f"{done.why}", err=True)
             click.echo(f"so {done.version} runs again ({done.seconds:.1f} s{waited}); {done.version_before} lies ready")

@@ -57,7 +57,9 @@ class Outcome(msgspec.Struct, frozen=True):
     result: str
     """activated, rolled back, went back, undone (nothing had been switched yet) or unchanged."""
     version: str
-    """That runs now."""
+    """That is current now."""
+    services: tuple[str, ...] = ()
+    """Those that run it; none where nothing was to be started."""
     version_before: str = ""
     backup: str = ""
     rehearsal: dict[str, Any] | None = None
@@ -110,6 +112,7 @@ class Going:
         return Outcome(
             result=result,
             version=installed.current(self.box.prefix) or "",
+            services=self.noted.meant,
             version_before=self.noted.before,
             backup=self.noted.backup,
             rehearsal=self.rehearsal,
