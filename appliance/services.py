@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from appliance import supervised
+from appliance import durable, supervised
 from appliance.errors import InvalidRequest, Misconfigured
 from appliance.settings import Settings
 
@@ -41,6 +41,11 @@ class Services(Protocol):
         """Whether somebody wants it to run, also when it fails at the moment."""
         ...
 
+    def take_units(self, folder: Path, instead_of: Path | None = None) -> list[str]:
+        """Have the units that a version keeps in this folder, and no more those that only the other one keeps, unless
+        somebody changed them. The names of those that are different now."""
+        ...
+
 
 class Systemd:
     """Units customhouse-NAME.service. Raises Misconfigured with what systemctl said."""
@@ -70,6 +75,27 @@ class Systemd:
     def is_meant(self, name: str) -> bool:
         return self._state(name) in _MEANT
 
+    def take_units(self, folder: Path, instead_of: Path | None = None) -> list[str]:
+        shown = self._run("show", "--property=FragmentPath", "--value", "--", _unit(API)).stdout.strip()
+        kept, former = _files(folder), _files(instead_of)
+        if not shown or not kept:
+            return []
+        place = Path(shown).parent
+        there = {name: (place / name).read_bytes() for name in {*kept, *former} if (place / name).is_file()}
+        others = [name for name, text in former.items() if name not in kept and there.get(name) == text]
+        changed = [name for name, text in kept.items() if there.get(name) != text]
+        try:
+            for name in others:
+                (place / name).unlink()
+            for name in changed:
+                (place / name).parent.mkdir(exist_ok=True)
+                durable.write(place / name, kept[name], 0o644)
+        except OSError as error:
+            raise Misconfigured(f"{error.filename}: the unit cannot be changed ({error.strerror})") from error
+        if changed or others:
+            self._tell("daemon-reload")
+        return sorted([*changed, *others])
+
     def has_units_of(self, prefix: Path) -> bool:
         """Whether its units are installed here, and systemd answers."""
         try:
@@ -86,12 +112,10 @@ class Systemd:
             self._tell(verb, *map(_unit, names), may_fail=may_fail)
 
     def _tell(self, verb: str, *units: str, may_fail: bool = False) -> None:
-        done = self._run(verb, "--", *units)
+        done = self._run(verb, *(("--", *units) if units else ()))
         if done.returncode and not may_fail:
-            raise Misconfigured(
-                f"systemctl {verb} {' '.join(units)}: {done.stderr.strip() or done.returncode}; "
-                f"see: journalctl -u {units[0]} -n 50"
-            )
+            see = f"; see: journalctl -u {units[0]} -n 50" if units else ""
+            raise Misconfigured(f"systemctl {' '.join((verb, *units))}: {done.stderr.strip() or done.returncode}{see}")
 
     def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -131,6 +155,9 @@ class Supervised:
     def is_meant(self, name: str) -> bool:
         return any(one.name == name and one.is_wanted for one in self._ask("status", name))
 
+    def take_units(self, folder: Path, instead_of: Path | None = None) -> list[str]:
+        return []  # it has none
+
     def _ask(self, verb: str, *names: str) -> list[supervised.State]:
         if not names:
             return []  # to it, no name is every name
@@ -155,6 +182,9 @@ class Nobody:
     def is_meant(self, name: str) -> bool:
         return False
 
+    def take_units(self, folder: Path, instead_of: Path | None = None) -> list[str]:
+        return []
+
 
 def of(settings: Settings, prefix: Path, within_s: float = 0.0) -> Services:
     """Whoever runs the processes of this state directory and this PREFIX. What is started there has to be ready within
@@ -165,6 +195,13 @@ def of(settings: Settings, prefix: Path, within_s: float = 0.0) -> Services:
         if found.has_units_of(prefix):
             return found
     return Nobody()
+
+
+def _files(folder: Path | None) -> dict[str, bytes]:
+    """Path below the folder → content."""
+    if folder is None or not folder.is_dir():
+        return {}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def _unit(name: str) -> str:

@@ -30,6 +30,7 @@ _SAID = {
     "stop-api": "who connects waits",
     "stop": "who connects waits; the worker finishes what it has in hand",
     "migrate": "the tables",
+    "units": "systemd's units, where the versions differ",
     "undo-schema": "the tables, back",
     "switch-back": "current is the version before",
     "start-inner": "the models open, the worker goes on",

@@ -126,7 +126,7 @@ def _finish(box: Box) -> Outcome | None:
         return going.outcome("undone")
     if left.act == "activate":
         return _forward(going, "settle" if left.step == "settle" else "stop-api")
-    first = "settle" if left.step == "settle" else "start-inner" if is_there else "stop"
+    first = "settle" if left.step == "settle" else "units" if is_there else "stop"
     going.walk(BACK, first)
     return going.outcome("went back" if left.why else "rolled back")
 

@@ -132,6 +132,12 @@ class Going:
 
     # --- both ways ---
 
+    def units(self) -> None:
+        """Those of the version that is current now: its commands, its limits. Of a version that keeps none nothing is
+        known, and they stay."""
+        before = shelf.units(self.box.prefix, self.noted.before) if self.noted.before else None
+        self.box.services.take_units(shelf.units(self.box.prefix, self.to.version), before)
+
     def stop_worker(self) -> None:
         """It finishes what it has in hand."""
         self.box.services.stop(*self._of_meant(WORKER))
@@ -274,6 +280,7 @@ FORWARD: tuple[Step, ...] = (
     ("switch", Going.switch),
     ("stop-api", Going.stop_api),
     ("migrate", Going.migrate),
+    ("units", Going.units),
     ("start-inner", Going.start_inner),
     ("start-api", Going.start_api),
     ("health", Going.health),
@@ -284,6 +291,7 @@ BACK: tuple[Step, ...] = (
     ("stop", Going.stop_all),
     ("undo-schema", Going.undo_schema),
     ("switch-back", Going.switch_back),
+    ("units", Going.units),
     ("start-inner", Going.start_inner),
     ("start-api", Going.restart_api),
     ("health", Going.health_back),

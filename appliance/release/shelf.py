@@ -31,6 +31,11 @@ def folder(prefix: Path, version: str) -> Path:
     return prefix / "versions" / version
 
 
+def units(prefix: Path, version: str) -> Path:
+    """Where the installer kept the version's units as they were meant for this machine; older trees kept none."""
+    return folder(prefix, version) / "units"
+
+
 def every(prefix: Path) -> list[Release]:
     """The whole releases, oldest first."""
     found: list[Release] = []
