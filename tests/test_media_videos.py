@@ -330,15 +330,15 @@ def test_closing_the_pool_ends_a_file_in_work(tmp_path: Path) -> None:
     ending = Decoders(Settings(media=Media(decoders=1)))
     path = clip(tmp_path / "a.mp4", pan("coffee", 12))
     outcome: list[BaseException | Extraction] = []
-    begun = threading.Event()
+    begun, is_closed = threading.Event(), threading.Event()
 
-    def stop(done: int, duration: int) -> None:
-        os.kill(ending.pids()[0], signal.SIGSTOP)
+    def hold(done: int, duration: int) -> None:
         begun.set()
+        is_closed.wait(20)  # else it may be done by then: a quick decoder needs nobody to listen to its progress
 
     def work() -> None:
         try:
-            outcome.append(ending.frames(path, tmp_path, stop))
+            outcome.append(ending.frames(path, tmp_path, hold))
         except BaseException as error:
             outcome.append(error)
 
@@ -346,5 +346,6 @@ def test_closing_the_pool_ends_a_file_in_work(tmp_path: Path) -> None:
     worker.start()
     assert begun.wait(20)
     ending.close()
+    is_closed.set()
     worker.join(20)
     assert "closed" in str(outcome[0])
