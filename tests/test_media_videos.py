@@ -284,8 +284,12 @@ def test_an_image_is_no_video(pool: Decoders, tmp_path: Path) -> None:
         pool.frames(MEDIA / "coffee.jpg", tmp_path, None)
 
 
+LARGE = (640, 360)
+"""A frame of it does not fit into the pipe: its decoder has the next in hand until somebody has read this one."""
+
+
 def test_a_decoder_killed_in_mid_file_is_replaced_and_the_file_done(pool: Decoders, tmp_path: Path) -> None:
-    path = clip(tmp_path / "a.mp4", pan("coffee", 12))
+    path = clip(tmp_path / "a.mp4", pan("coffee", 12, size=LARGE))
     whole = pool.frames(path, tmp_path, None)
     killed: list[int] = []
 
@@ -299,7 +303,7 @@ def test_a_decoder_killed_in_mid_file_is_replaced_and_the_file_done(pool: Decode
 
 
 def test_a_file_that_loses_its_decoder_twice_fails_alone(pool: Decoders, tmp_path: Path) -> None:
-    path = clip(tmp_path / "a.mp4", pan("coffee", 12))
+    path = clip(tmp_path / "a.mp4", pan("coffee", 12, size=LARGE))
     with pytest.raises(MediaUnsupported, match="twice"):
         pool.frames(path, tmp_path, lambda done, duration: os.kill(pool.pids()[0], signal.SIGKILL))
     assert list(tmp_path.glob("*.rgb")) == []
@@ -309,7 +313,7 @@ def test_a_file_that_loses_its_decoder_twice_fails_alone(pool: Decoders, tmp_pat
 def test_a_decoder_that_takes_too_long_is_ended_and_the_next_file_done(tmp_path: Path) -> None:
     impatient = Decoders(Settings(media=Media(decoders=1, decoder_timeout_s=2)))
     try:
-        path = clip(tmp_path / "a.mp4", pan("coffee", 12))
+        path = clip(tmp_path / "a.mp4", pan("coffee", 12, size=LARGE))
         with pytest.raises(MediaTooLarge, match="longer than"):
             impatient.frames(path, tmp_path, lambda done, duration: os.kill(impatient.pids()[0], signal.SIGSTOP))
         assert impatient.frames(path, tmp_path, None).frames
