@@ -18,6 +18,7 @@ from appliance.backup import restoring, shelf
 from appliance.commands.backup import backup as command
 from appliance.errors import BackupError, Unauthorized
 from appliance.house import House
+from appliance.services import Nobody
 from appliance.settings import Retention, Settings
 from appliance.work import erase
 from appliance.work.erase import Scope
@@ -169,7 +170,7 @@ time.sleep(600)
 """
 
 
-class Recorded:
+class Recorded(Nobody):
     """Services that only remember."""
 
     kind = "recorded"
@@ -178,14 +179,12 @@ class Recorded:
         self.said: list[tuple[str, ...]] = []
         self._running = running
 
-    def begin(self) -> None: ...
     def start(self, *names: str) -> None:
         self.said.append(("start", *names))
 
     def stop(self, *names: str) -> None:
         self.said.append(("stop", *names))
 
-    def restart(self, *names: str) -> None: ...
     def is_active(self, name: str) -> bool:
         return name in self._running
 
