@@ -7,12 +7,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN = """
-import os, signal, threading, time
+IMPORTED = "import os, signal, threading, time\n"
+LISTENERS = {
+    "an event": """
 from appliance.signals import set_when_told
 stop = threading.Event()
 set_when_told(stop)
-"""
+""",
+    "Granian's main loop": """
+from appliance.api.server import _Interrupt, _Server
+server = object.__new__(_Server)
+server.main_loop_interrupt = stop = _Interrupt()
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, server.signal_handler_interrupt)
+""",
+}
 SITUATIONS = {
     "another thread gets the signal, and the main one waits for a lock": """
 def raised():
@@ -41,7 +50,8 @@ stop.wait()
 
 @pytest.mark.parametrize("number", ["signal.SIGTERM", "signal.SIGINT"])
 @pytest.mark.parametrize("situation", SITUATIONS.values(), ids=SITUATIONS)
-def test_it_ends(situation: str, number: str) -> None:
-    script = BEGIN + situation.replace("{number}", number) + "print('ended')"
+@pytest.mark.parametrize("listener", LISTENERS.values(), ids=LISTENERS)
+def test_it_ends(listener: str, situation: str, number: str) -> None:
+    script = IMPORTED + listener + situation.replace("{number}", number) + "print('ended')"
     ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert (ran.stdout, ran.stderr) == ("ended\n", "")

@@ -1,6 +1,7 @@
 """`customhouse serve`: the application on Granian. The port is ours alone, or was handed to us, and whoever started us
 hears that we are ready, and that we live."""
 
+import _thread
 import logging
 import os
 import resource
@@ -100,6 +101,7 @@ class _Server(MPServer):
 
     def __init__(self, listener: socket.socket, minder: "_Minder", **options: Any) -> None:
         super().__init__(**options)
+        self.main_loop_interrupt = _Interrupt()
         self._listener = listener
         self._minder = minder
 
@@ -120,8 +122,27 @@ class _Server(MPServer):
         threading.Thread(target=self._minder.mind, args=(self.wrks,), name="minder", daemon=True).start()
 
     def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+        _thread.start_new_thread(self._interrupt, ())
+
+    def signal_handler_reload(self, *args: Any, **kwargs: Any) -> None:
+        _thread.start_new_thread(super().signal_handler_reload, ())
+
+    def _interrupt(self) -> None:
         notify.stopping("answers what is in hand")
-        super().signal_handler_interrupt(*args, **kwargs)
+        super().signal_handler_interrupt()
+
+
+class _Interrupt(threading.Event):
+    """What Granian's main thread waits for. Its handlers set it, and a second signal (Ctrl+C reaches the whole group,
+    and SIGTERM follows) found that thread inside the lock of this: it waited for itself for ever. So they set it from
+    a thread; and the wait is broken off now and then, because a signal that another thread was given wakes nobody."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is not None:
+            return super().wait(timeout)
+        while not super().wait(_BEAT_S):
+            pass
+        return True
 
 
 def _send_off(worker: WorkerProcess) -> None:
