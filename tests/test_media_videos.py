@@ -71,6 +71,12 @@ def test_every_container_and_codec_gives_frames_no_further_apart_than_a_step(
         assert (pixels.width, pixels.height) == (320, 180)
 
 
+def test_making_a_video_leaves_this_process_scheduled_as_it_was(tmp_path: Path) -> None:
+    """Run by root: nobody else is given the real-time class."""
+    clip(tmp_path / "a.mp4", pan("astronaut", 1), "libsvtav1")
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "libvpx", "mpeg4"])
 def test_only_key_frames_are_decoded_in_the_first_pass(tmp_path: Path, codec: str) -> None:
     """The option that says so is passed by the environment, and a wrong word there is ignored in silence."""

@@ -1,8 +1,10 @@
 """Media made by code: bombs, clips with key frames where a test wants them, boxes turned on their side."""
 
+import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -86,6 +88,20 @@ def pan(name: str, seconds: float, fps: int = 10, size: tuple[int, int] = (320, 
     ]
 
 
+@contextmanager
+def _scheduled_as_before() -> Iterator[None]:
+    """SVT-AV1, when root calls it, leaves its caller in the real-time class, before all else on the machine.
+
+    2026-11-22: whatever the tests started after that had it too. libvpx spins until a thread of its own has got on;
+    with such spinners on both cores that thread never ran, nor did anything else, for an hour.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
 def clip(
     path: Path,
     frames: Iterable[Array],
@@ -106,7 +122,7 @@ def clip(
         "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
         "libvpx": {"deadline": "realtime", "cpu-used": "8"},
     }
-    with av.open(str(path), "w", options=container or {}) as file:
+    with _scheduled_as_before(), av.open(str(path), "w", options=container or {}) as file:
         stream: VideoStream | None = None
         for number, frame in enumerate(frames):
             if stream is None:
