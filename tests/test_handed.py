@@ -1,6 +1,7 @@
 """The API restarted under load: the socket outlives the process, what is in hand is answered, nobody is cut off. And a
 process that hangs is begun anew, because what does its work no longer says so."""
 
+import asyncio
 import contextlib
 import http.client
 import os
@@ -19,7 +20,7 @@ import msgspec
 import pytest
 
 from appliance import handed, supervised
-from appliance.api.life import QUIET_S
+from appliance.api.life import QUIET_S, Life
 from appliance.errors import InvalidRequest, Misconfigured
 from appliance.house import House
 from appliance.inference.batching import Lane
@@ -343,6 +344,21 @@ def test_a_renewed_certificate_is_shown_after_a_restart(attended: Callable[..., 
 
 
 # --- who hangs --------------------------------------------------------------------------------------------------------
+
+
+def test_an_api_process_goes_though_the_server_has_closed_the_door_already() -> None:
+    """2026-11-22: SIGTERM to the group had reached Granian's child first; ours failed, and was killed."""
+
+    async def told() -> None:
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+        listener = socket.create_server(("127.0.0.1", 0))
+        life = Life(listener.fileno(), -1, 60)
+        listener.close()
+        life.leave()
+        await asyncio.wait_for(ended.wait(), 10)
+
+    asyncio.run(told())
 
 
 def test_an_api_whose_event_loop_stands_still_is_begun_anew(attended: Callable[..., Attended]) -> None:

@@ -85,7 +85,11 @@ class Life:
             await asyncio.sleep(self._every_s)
 
     async def _see_off(self) -> None:
-        port = self._close_the_door()
+        try:
+            port = self._close_the_door()
+        except OSError:  # Granian was told itself, as one of its group, and has let go of the listener already
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         begun = asyncio.get_running_loop().time()
         while True:
             waited = asyncio.get_running_loop().time() - begun
