@@ -12,6 +12,7 @@ import pytest
 
 from tests.faults import enumerated, shim
 from tests.faults.__main__ import campaign
+from tests.faults.box import Box
 from tests.faults.live import SCENARIOS
 from tests.faults.nursery import Fault
 from tests.faults.report import Record, Report
@@ -55,6 +56,22 @@ def test_a_campaign_finds_what_is_lost(tmp_path: Path) -> None:
         assert set(bench.untold()) == {"webhooks never told", "webhooks told two ways"}
     finally:
         bench.close()
+
+
+def test_what_is_kept_away_is_not_started_by_who_had_seen_it_dead_before(tmp_path: Path) -> None:
+    """2026-11-22: now and then a worker was begun anew within, and its absence waited for in vain."""
+    box = Box(tmp_path, None)
+    try:
+        for _ in range(4):
+            box.send("work")
+            time.sleep(0.12)  # it is seen, and about to be started
+            with box.away("work"):
+                time.sleep(0.4)
+                assert not box.is_alive("work")
+            box.until("the worker is back", lambda: box.is_alive("work"))
+        assert box.settle() == {}
+    finally:
+        box.close()
 
 
 def test_the_shim_strikes_the_call_it_is_told_and_no_other(tmp_path: Path) -> None:

@@ -158,7 +158,6 @@ def _live(
                     except (TimeoutError, AssertionError, OSError) as error:
                         wrong["expected"] = [f"{type(error).__name__}: {error}"]
                     box.shim.disarm()
-                    box.held.clear()
                     broken_s = time.monotonic() - begun
                     wrong |= box.settle()
                     took_s = time.monotonic() - begun - broken_s

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +116,8 @@ class Box:
         self.log = folder / "processes.log"
         self.house = House(settings_file.load(environ=self.environ))
         self.zygote = Zygote(self.environ, self.log)
-        self.held: set[str] = set()
-        """Not started again for now."""
+        self._held: set[str] = set()
+        self._starting = threading.Lock()
         self.restarts: Counter[str] = Counter()
         self.infer = self._infer()
         self.forks = {what: self.zygote.start(what) for what in ("work", "serve")}
@@ -159,6 +159,18 @@ class Box:
         if number in (signal.SIGKILL, signal.SIGTERM):
             self.until(f"{what} is gone", lambda: not fork.is_alive or self.forks[what] is not fork)
 
+    @contextlib.contextmanager
+    def away(self, what: str) -> Iterator[None]:
+        """It is killed, and not started again within; nor by `_tend` that had seen it dead before."""
+        with self._starting:
+            self._held.add(what)
+        try:
+            if self.is_alive(what):
+                self.send(what)
+            yield
+        finally:
+            self._held.discard(what)
+
     def children(self, what: str) -> list[int]:
         found: list[int] = []
         with contextlib.suppress(OSError):
@@ -189,16 +201,20 @@ class Box:
     def _tend(self) -> None:
         """Start again what ended, after a moment, as systemd does."""
         while not self._stop.wait(0.1):
-            if "infer" not in self.held and self.infer.poll() is not None:
-                self.restarts["infer"] += 1
+            if self.infer.poll() is not None:
                 time.sleep(0.3)
-                self.infer = self._infer()
+                with self._starting:
+                    if "infer" not in self._held:
+                        self.restarts["infer"] += 1
+                        self.infer = self._infer()
             for what, fork in list(self.forks.items()):
-                if what not in self.held and not fork.is_alive:
-                    self.restarts[what] += 1
+                if not fork.is_alive:
                     time.sleep(0.1)
-                    self.forks[what] = self.zygote.start(what)
-                    fork.close()
+                    with self._starting:
+                        if what not in self._held:
+                            self.restarts[what] += 1
+                            self.forks[what] = self.zygote.start(what)
+                            fork.close()
 
     # --- clients
 

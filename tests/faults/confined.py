@@ -97,28 +97,25 @@ def full_at_start(box: Box, disk: Disk, rng: random.Random) -> None:
 
 def read_only(box: Box, disk: Disk, _: random.Random) -> None:
     """As a file system turns when its disk fails. What starts on it says so in a sentence, and does not stay."""
-    for what in ("infer", "work", "serve"):
-        box.held.add(what)
-        box.send(what)
-    box.house.db.reader().close()
-    box.house.close()
-    box.house.db = Database(box.house.settings.database)  # opens it when it is asked
-    box.until("nobody writes there any more", lambda: not disk.remount("ro"))
-    try:
-        started = subprocess.run(
-            [sys.executable, "-m", "appliance", "work"],
-            env={**os.environ, **box.environ},
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert started.returncode == 1, started
-        assert "read-only" in started.stderr.lower(), started.stderr
-        assert "Traceback" not in started.stderr, started.stderr
-    finally:
-        disk.remount("rw")
-        box.held.clear()
+    with box.away("infer"), box.away("work"), box.away("serve"):
+        box.house.db.reader().close()
+        box.house.close()
+        box.house.db = Database(box.house.settings.database)  # opens it when it is asked
+        box.until("nobody writes there any more", lambda: not disk.remount("ro"))
+        try:
+            started = subprocess.run(
+                [sys.executable, "-m", "appliance", "work"],
+                env={**os.environ, **box.environ},
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+            assert started.returncode == 1, started
+            assert "read-only" in started.stderr.lower(), started.stderr
+            assert "Traceback" not in started.stderr, started.stderr
+        finally:
+            disk.remount("rw")
 
 
 FAULTS: dict[str, Callable[[Box, Disk, random.Random], None]] = {

@@ -47,16 +47,9 @@ def worker_killed(box: Box, rng: random.Random) -> int:
         else:
             time.sleep(rng.uniform(0, 0.5))
         box.send("work")
-    box.held.add("work")
-    box.until("the worker is gone", lambda: not box.is_alive("work") or not _kill(box, "work"))
-    box.says("No worker is running")
-    box.held.discard("work")
+    with box.away("work"):
+        box.says("No worker is running")
     return 5
-
-
-def _kill(box: Box, what: str) -> bool:
-    box.send(what)
-    return True
 
 
 def worker_hangs(box: Box, _: random.Random) -> int:
@@ -84,10 +77,8 @@ def api_killed(box: Box, rng: random.Random) -> int:
 def models_killed(box: Box, _: random.Random) -> int:
     """In mid-job; jobs wait meanwhile, and health says why."""
     seen(box, _WORKING)
-    box.held.add("infer")
-    box.send("infer")
-    box.says("model process does not answer")
-    box.held.discard("infer")
+    with box.away("infer"):
+        box.says("model process does not answer")
     box.until("the models answer again", lambda: box.health()[0] == 200)
     return 1
 
@@ -275,21 +266,19 @@ def weights_torn(box: Box, _: random.Random) -> int:
         state = next(model for model in models.status().models if model.name == name)
         if state.state.value != "ready":
             wrong.append(f"{name} is {state.state.value} after a reload that was refused")
-    box.held.add("infer")
-    box.send("infer")
-    refused = subprocess.run(
-        [sys.executable, "-m", "appliance", "infer"],
-        env={**os.environ, **box.environ, "CUSTOMHOUSE_INFERENCE_MODELS": name},
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    if refused.returncode != 1 or "torn or was replaced" not in refused.stderr:
-        wrong.append(f"it started with a torn file: {refused.returncode} {refused.stderr[-300:]}")
-    path.with_suffix(".new").write_bytes(whole)
-    path.with_suffix(".new").replace(path)
-    box.held.discard("infer")
+    with box.away("infer"):
+        refused = subprocess.run(
+            [sys.executable, "-m", "appliance", "infer"],
+            env={**os.environ, **box.environ, "CUSTOMHOUSE_INFERENCE_MODELS": name},
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        if refused.returncode != 1 or "torn or was replaced" not in refused.stderr:
+            wrong.append(f"it started with a torn file: {refused.returncode} {refused.stderr[-300:]}")
+        path.with_suffix(".new").write_bytes(whole)
+        path.with_suffix(".new").replace(path)
     models.close()
     assert not wrong, wrong
     return 3
