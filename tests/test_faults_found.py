@@ -190,6 +190,41 @@ def test_what_waits_by_a_clock_that_was_set_back_is_brought_forward(
     assert due <= real() + 3_000
 
 
+def emptied(house: House) -> None:
+    """What was said to the worker is lost."""
+    with database.connect(house.settings.queue) as conn:
+        conn.execute("DELETE FROM task")
+
+
+def test_a_job_accepted_by_a_clock_that_was_set_back_is_found_when_its_message_is_lost(
+    house: House, alice: Person, client: TestClient[Any], sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2026-11-22: it lay there until the clock had come to where it was accepted."""
+    real, ahead = clock.now_ms, [DAY_MS]
+    monkeypatch.setattr(clock, "now_ms", lambda: real() + ahead[0])
+    child_of(house, alice, client)
+    sweep.once()
+    ahead[0] = 0
+    emptied(house)
+    sweep.once()
+    assert sweep._lanes.depth("prompts") == 1
+
+
+def test_what_fell_due_while_a_set_back_clock_was_not_noticed_yet_is_begun_at_once(
+    house: House, alice: Person, client: TestClient[Any], sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2026-11-22: the sweep had looked at everything up to tomorrow, and passed it over until all lanes were empty."""
+    child = child_of(house, alice, client)
+    real, ahead = clock.now_ms, [DAY_MS]
+    monkeypatch.setattr(clock, "now_ms", lambda: real() + ahead[0])
+    sweep.once()
+    ahead[0] = 0
+    house.db.write(lambda conn: conn.execute("UPDATE child SET not_before = ? WHERE id = ?", (real() - 100, child)))
+    emptied(house)
+    sweep.once()
+    assert sweep._lanes.depth("prompts") == 1
+
+
 def test_a_worker_that_starts_takes_over_whatever_the_clock_said_before(
     house: House, alice: Person, client: TestClient[Any], sweep: Sweep
 ) -> None:

@@ -243,7 +243,7 @@ def test_open_checks_are_found_by_an_index_however_many_have_ended(house: House)
         conn.set_trace_callback(statements.append)
         rows.lost(conn, 1)
         rows.due(conn, 0, 1, 10)
-        rows.waiting(conn, 1, 10)
+        rows.waiting(conn, 1, 1, 10)
         rows.extend(conn, ["w"], 1)
         conn.set_trace_callback(None)
 

@@ -227,7 +227,7 @@ def test_its_keys_are_limited_and_nothing_is_charged(upgraded: House, api: TestC
 def test_its_open_jobs_are_finished_and_told(upgraded: House) -> None:
     now = clock.now_ms()
     assert rows.open_jobs(upgraded.db.reader()) == 4
-    assert set(rows.waiting(upgraded.db.reader(), now, 10)) == {job_id(n) for n in (4, 5, 10, 11)}
+    assert set(rows.waiting(upgraded.db.reader(), now, now, 10)) == {job_id(n) for n in (4, 5, 10, 11)}
 
     def finish(conn: Connection) -> advance.FollowUp:
         (child,) = rows.claim(conn, job_id(10), "w", 5, now, now + 1000)

@@ -353,15 +353,16 @@ def due_by(conn: Connection, latest: int) -> None:
     )
 
 
-def waiting(conn: Connection, before: int, limit: int) -> list[str]:
-    """Jobs, oldest first, with a child that was made before `before` and still waits though it is due."""
+def waiting(conn: Connection, before: int, now: int, limit: int) -> list[str]:
+    """Jobs, oldest first, with a child that was made before `before` and still waits though it is due; or made after
+    `now`, by a clock that has been set back since."""
     rows = conn.execute(
         f"""
         SELECT job_id, min(id) AS first FROM child
-        WHERE {_OPEN} AND status = 'queued' AND not_before <= :before AND created_at <= :before
+        WHERE {_OPEN} AND status = 'queued' AND not_before <= :before AND (created_at <= :before OR created_at > :now)
         GROUP BY job_id ORDER BY first LIMIT :limit
         """,  # noqa: S608
-        {"before": before, "limit": limit},
+        {"before": before, "now": now, "limit": limit},
     )
     return [row["job_id"] for row in rows]
 

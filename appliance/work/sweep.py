@@ -60,7 +60,7 @@ class Sweep:
             self._wake(job_id)
         self._looked_until = now
         if all(self._is_empty(lane) for lane in set(LANE_OF.values())):
-            for job_id in rows.waiting(reader, now - _STALE_MS, _AT_ONCE):
+            for job_id in rows.waiting(reader, now - _STALE_MS, now, _AT_ONCE):
                 self._wake(job_id)
         if self._is_empty("webhooks"):
             for delivery_id in deliveries.due(reader, now, _AT_ONCE):
@@ -97,6 +97,7 @@ class Sweep:
                 deliveries.sooner(conn, now, by_ms)
 
             self._house.db.write(change)
+            self._looked_until = 0  # or what is due by now would count as looked at
         self._clocks = (now, exactly)
 
     def _release(self, now: int) -> None:
