@@ -20,6 +20,8 @@ from appliance.errors import Misconfigured
 FOR_EVER_DAYS = 36_500
 """The longest that anything is kept: a hundred years."""
 
+_LONGEST_RUN_DIR = 107 - len("/up-inference.sock")  # Linux has room for 107 bytes of a socket's path
+
 SHIPPED = Path(__file__).resolve().parent.parent
 
 
@@ -475,6 +477,7 @@ def _check(settings: Settings) -> None:
             ipaddress.ip_network(cidr)
         except ValueError as error:
             raise Misconfigured(f"media.allowed_private_cidrs: {cidr!r} is not a network: {error}") from error
+    _check_sockets(settings.run_dir)
     _check_billing(settings.billing)
     if bool(settings.server.tls_certificate) != bool(settings.server.tls_key):
         raise Misconfigured("server.tls_certificate and server.tls_key belong together: name both files, or neither")
@@ -526,6 +529,16 @@ def _check(settings: Settings) -> None:
     for key in ("prompts_days", "traces_days", "deliveries_days", "jobs_days", "moderation_events_days"):
         if getattr(settings.retention, key) > FOR_EVER_DAYS:
             raise Misconfigured(f"retention.{key} must be at most {FOR_EVER_DAYS}, which is for ever")
+
+
+def _check_sockets(folder: Path) -> None:
+    """Raises Misconfigured."""
+    over = len(os.fsencode(folder)) - _LONGEST_RUN_DIR
+    if over > 0:
+        raise Misconfigured(
+            f"runtime_dir is {str(folder)!r}, {over} bytes too long for its sockets ({_LONGEST_RUN_DIR} at most); set "
+            "CUSTOMHOUSE_RUNTIME_DIR to a shorter path, or move home"
+        )
 
 
 def _check_backup(backup: Backups) -> None:

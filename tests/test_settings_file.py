@@ -2,7 +2,9 @@
 
 import json
 import os
+import socket
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from appliance.__main__ import root
 from appliance.errors import Conflict, InvalidRequest, Misconfigured, Unavailable
 from appliance.house import House
 from appliance.settings import Settings
+from appliance.supervisor import NAME_OF
+from appliance.tasks import LANES
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -136,6 +140,22 @@ def test_what_is_wrong_is_said_with_its_key(home: Path, text: str, key: str, rea
     [found] = settings_file.check().problems
     assert found.key == key
     assert reason in found.reason
+
+
+def test_a_folder_whose_path_leaves_no_room_for_sockets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2026-11-22: `customhouse up` ended with a traceback. The longest that is taken does hold the longest name."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        folder = Path(short) / ("x" * (89 - len(short) - 1))
+        folder.mkdir()
+        names = [*(f"up-{name}.sock" for name in NAME_OF.values()), *(f"{lane}.sock" for lane in LANES)]
+        for name in names:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
+                one.bind(str(folder / name))
+        monkeypatch.setenv("CUSTOMHOUSE_RUNTIME_DIR", str(folder))
+        assert settings.load().run_dir == folder
+        monkeypatch.setenv("CUSTOMHOUSE_RUNTIME_DIR", f"{folder}é")
+        with pytest.raises(Misconfigured, match=r"^runtime_dir is .*, 2 bytes too long .* \(89 at most\)"):
+            settings.load()
 
 
 def test_the_check_as_json_names_the_problems(home: Path) -> None:
