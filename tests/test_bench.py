@@ -1,7 +1,14 @@
 """The benchmarks run and report; how fast is not a test's business."""
 
+import contextlib
 import importlib
 import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -63,3 +70,33 @@ def test_history_is_measured_over_http_on_jobs_that_it_makes(settings: Settings)
 def test_history_says_when_the_disk_is_too_small(settings: Settings) -> None:
     with pytest.raises(CustomhouseError, match=r"jobs need .* GB .*--jobs"):
         history.run(settings, jobs=10**12)
+
+
+@pytest.mark.weights
+def test_a_bench_that_is_told_to_end_leaves_nothing_running(fetched: Settings) -> None:
+    with tempfile.TemporaryDirectory() as short:  # a socket's path has 107 characters
+        scratch = Path(short)
+        said = {**os.environ, "CUSTOMHOUSE_HOME": str(fetched.home), "TMPDIR": short}
+        bench = subprocess.Popen([sys.executable, "-m", "appliance", "bench", "--only", "pickup"], env=said)
+        _until(lambda: len(_processes(scratch)) > 2)
+        bench.terminate()
+        assert bench.wait(60) == 128 + signal.SIGTERM
+        _until(lambda: _processes(scratch) == [])  # one that was just being started ends by itself
+        assert list(scratch.iterdir()) == []
+
+
+def _processes(temporary: Path) -> list[int]:
+    """Those whose temporary files go there."""
+    found: list[int] = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"TMPDIR={temporary}\0".encode() in environ.read_bytes():
+                found.append(int(environ.parent.name))
+    return found
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    until = time.monotonic() + 120
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.05)

@@ -103,10 +103,10 @@ def running(base: Settings, *, is_one_model: bool = False, also: Mapping[str, st
         }
         at_port = msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, port=port))
         supervisor = Supervisor(at_port, environ)
-        supervisor.start()
-        watcher = threading.Thread(target=supervisor.watch, daemon=True)
-        watcher.start()
         try:
+            supervisor.start()
+            watcher = threading.Thread(target=supervisor.watch, daemon=True)
+            watcher.start()
             address = f"http://127.0.0.1:{port}"
             _wait(address, watcher)
             yield Rig(settings, house, address, key, supervisor)

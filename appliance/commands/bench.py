@@ -3,11 +3,12 @@
 import importlib
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import click
 import msgspec
@@ -95,6 +96,7 @@ def bench(
     as_json: bool,
 ) -> None:
     """Measure this machine. Takes some minutes; nothing of your state directory is changed."""
+    signal.signal(signal.SIGTERM, _end)
     loaded = settings.load()
     console = Console(stderr=True)
     wanted = {name: BENCHES[name] for name in (only or BENCHES)}
@@ -138,6 +140,12 @@ def bench(
         for plot in plots:
             click.echo("\n".join(plot))
     sys.exit(1 if any("error" in figures or not figures.get("is_well", True) for figures in results.values()) else 0)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """As Ctrl+C does: what was started for the bench is stopped, its scratch folder removed."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def _lines(figures: dict[str, Any]) -> list[str]:
