@@ -197,6 +197,19 @@ def test_the_clock_may_be_set_back(make: Any) -> None:
     assert standing(ask(client, alice))[:2] == (1, 0)
 
 
+def test_who_waited_for_who_opened_the_window_is_counted_in_it(make: Any) -> None:
+    """2026-11-22: of two processes, one read the clock first and came second: it opened the window anew, and one more
+    was let in."""
+    client, house = make(requests_per_minute=3, burst_per_second=3)
+    alice = enrol(house, "A", "alice")
+    ask(client, alice)
+    age(house, -200)
+    assert standing(ask(client, alice))[:2] == (3, 1)
+    age(house, -1)
+    assert standing(ask(client, alice)) == (3, 0, 60)
+    assert ask(client, alice).status_code == 429
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 MINUTE_MS = 60_000
 _SECOND_MS = 1000
+_OVERTAKEN_MS = 500  # who waits for the lock may come with an older time than who opened the window
 
 _PATIENCE_S = 0.25  # for another process that writes: it takes 12 µs, but may lose the processor while it does
 _RESTS_S = (0.0, 1.0, 5.0, 60.0)  # after so many failures in a row nothing is tried for so long: the loop waits with us
@@ -155,28 +156,30 @@ class Limits:
 
 
 def _count(conn: Connection, name: str, per_minute: int, per_second: int, now: int) -> Count:
-    asked = {"name": name, "most": per_minute, "burst": per_second, "now": now}
+    asked = {"name": name, "most": per_minute, "burst": per_second, "now": now, "late": _OVERTAKEN_MS}
     row = conn.execute(
         """
         INSERT INTO window (name, opened, used, second_opened, second_used)
         VALUES (:name, :now, 1, :now, 1)
         ON CONFLICT (name) DO UPDATE
-        SET opened = iif(:now - opened BETWEEN 0 AND 59999, opened, :now),
-            used = iif(:now - opened BETWEEN 0 AND 59999, used + 1, 1),
-            second_opened = iif(:now - second_opened BETWEEN 0 AND 999, second_opened, :now),
-            second_used = iif(:now - second_opened BETWEEN 0 AND 999, second_used + 1, 1)
-        WHERE (used < :most OR NOT :now - opened BETWEEN 0 AND 59999)
-            AND (:burst = 0 OR second_used < :burst OR NOT :now - second_opened BETWEEN 0 AND 999)
+        SET opened = iif(:now - opened BETWEEN -:late AND 59999, opened, :now),
+            used = iif(:now - opened BETWEEN -:late AND 59999, used + 1, 1),
+            second_opened = iif(:now - second_opened BETWEEN -:late AND 999, second_opened, :now),
+            second_used = iif(:now - second_opened BETWEEN -:late AND 999, second_used + 1, 1)
+        WHERE (used < :most OR NOT :now - opened BETWEEN -:late AND 59999)
+            AND (:burst = 0 OR second_used < :burst OR NOT :now - second_opened BETWEEN -:late AND 999)
         RETURNING opened, used
         """,
         asked,
     ).fetchone()
     if row is not None:
-        return Count(per_minute, per_minute - row["used"], _seconds(row["opened"] + MINUTE_MS - now))
+        return Count(
+            per_minute, per_minute - row["used"], _seconds(row["opened"] + MINUTE_MS - max(now, row["opened"]))
+        )
     row = conn.execute("SELECT opened, used, second_opened FROM window WHERE name = :name", asked).fetchone()
     if row is None:  # it has ended meanwhile, and another process swept it
         return _count(conn, name, per_minute, per_second, clock.now_ms())
-    reset_s = _seconds(row["opened"] + MINUTE_MS - now)
+    reset_s = _seconds(row["opened"] + MINUTE_MS - max(now, row["opened"]))
     is_minute = row["used"] >= per_minute and reset_s > 0
     return Count(
         per_minute,
