@@ -464,6 +464,18 @@ def _lend_credential(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
             section[key] = str(path)
 
 
+def check_sockets(settings: Settings) -> None:
+    """Whether sockets find room in the runtime folder's path, for the processes that open them: what does not may live
+    deeper, as a restore that is tried. Raises Misconfigured."""
+    folder = settings.run_dir
+    over = len(os.fsencode(folder)) - _LONGEST_RUN_DIR
+    if over > 0:
+        raise Misconfigured(
+            f"runtime_dir is {str(folder)!r}, {over} bytes too long for its sockets ({_LONGEST_RUN_DIR} at most); set "
+            "CUSTOMHOUSE_RUNTIME_DIR to a shorter path, or move home"
+        )
+
+
 def _check(settings: Settings) -> None:
     """What a type cannot say. Raises Misconfigured."""
     if settings.inference.device not in ("auto", "cpu", "cuda"):
@@ -477,7 +489,6 @@ def _check(settings: Settings) -> None:
             ipaddress.ip_network(cidr)
         except ValueError as error:
             raise Misconfigured(f"media.allowed_private_cidrs: {cidr!r} is not a network: {error}") from error
-    _check_sockets(settings.run_dir)
     _check_billing(settings.billing)
     if bool(settings.server.tls_certificate) != bool(settings.server.tls_key):
         raise Misconfigured("server.tls_certificate and server.tls_key belong together: name both files, or neither")
@@ -529,16 +540,6 @@ def _check(settings: Settings) -> None:
     for key in ("prompts_days", "traces_days", "deliveries_days", "jobs_days", "moderation_events_days"):
         if getattr(settings.retention, key) > FOR_EVER_DAYS:
             raise Misconfigured(f"retention.{key} must be at most {FOR_EVER_DAYS}, which is for ever")
-
-
-def _check_sockets(folder: Path) -> None:
-    """Raises Misconfigured."""
-    over = len(os.fsencode(folder)) - _LONGEST_RUN_DIR
-    if over > 0:
-        raise Misconfigured(
-            f"runtime_dir is {str(folder)!r}, {over} bytes too long for its sockets ({_LONGEST_RUN_DIR} at most); set "
-            "CUSTOMHOUSE_RUNTIME_DIR to a shorter path, or move home"
-        )
 
 
 def _check_backup(backup: Backups) -> None:

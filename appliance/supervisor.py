@@ -18,7 +18,7 @@ import msgspec
 
 from appliance import handed, installed, supervised
 from appliance.house import make_folder
-from appliance.settings import Settings
+from appliance.settings import Settings, check_sockets
 from appliance.supervised import Asked, State, Told
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,8 @@ class Supervisor:
         return {one.command: one.popen.pid for one in self._processes}
 
     def start(self) -> None:
-        """Raises Misconfigured when the port is somebody else's."""
+        """Raises Misconfigured when the port is somebody else's, or the runtime folder's path too long for sockets."""
+        check_sockets(self._settings)
         make_folder(self._settings.home)
         make_folder(self._settings.run_dir)
         self._api = handed.bound(self._settings.server.host, self._settings.server.port)

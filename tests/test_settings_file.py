@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import socket
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -142,7 +145,7 @@ def test_what_is_wrong_is_said_with_its_key(home: Path, text: str, key: str, rea
     assert reason in found.reason
 
 
-def test_a_folder_whose_path_leaves_no_room_for_sockets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_whose_path_leaves_no_room_for_sockets_is_refused(home: Path) -> None:
     """2026-11-22: `customhouse up` ended with a traceback. The longest that is taken does hold the longest name."""
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
         folder = Path(short) / ("x" * (89 - len(short) - 1))
@@ -151,11 +154,15 @@ def test_a_folder_whose_path_leaves_no_room_for_sockets_is_refused(monkeypatch: 
         for name in names:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
                 one.bind(str(folder / name))
-        monkeypatch.setenv("CUSTOMHOUSE_RUNTIME_DIR", str(folder))
-        assert settings.load().run_dir == folder
-        monkeypatch.setenv("CUSTOMHOUSE_RUNTIME_DIR", f"{folder}é")
-        with pytest.raises(Misconfigured, match=r"^runtime_dir is .*, 2 bytes too long .* \(89 at most\)"):
-            settings.load()
+        settings.check_sockets(Settings(runtime_dir=folder))
+        environ = {**os.environ, "CUSTOMHOUSE_RUNTIME_DIR": f"{folder}é"}
+        for command in ("up", "infer", "work"):
+            asked = [sys.executable, "-m", "appliance", command]
+            done = subprocess.run(asked, env=environ, capture_output=True, text=True, timeout=60)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert re.fullmatch(r"customhouse: runtime_dir is '.*', 2 bytes too long for its .*\n", done.stderr), (
+                done.stderr
+            )
 
 
 def test_the_check_as_json_names_the_problems(home: Path) -> None:
