@@ -20,7 +20,7 @@ from appliance.errors import Misconfigured
 FOR_EVER_DAYS = 36_500
 """The longest that anything is kept: a hundred years."""
 
-_LONGEST_RUN_DIR = 107 - len("/up-inference.sock")  # Linux has room for 107 bytes of a socket's path
+_LONGEST_SOCKET = 107  # bytes: so much room has Linux for a socket's path
 
 SHIPPED = Path(__file__).resolve().parent.parent
 
@@ -464,14 +464,13 @@ def _lend_credential(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
             section[key] = str(path)
 
 
-def check_sockets(settings: Settings) -> None:
-    """Whether sockets find room in the runtime folder's path, for the processes that open them: what does not may live
-    deeper, as a restore that is tried. Raises Misconfigured."""
-    folder = settings.run_dir
-    over = len(os.fsencode(folder)) - _LONGEST_RUN_DIR
+def check_socket(path: Path) -> None:
+    """Whether a socket may lie there; asked by the processes, of the longest of theirs, before they do anything else.
+    Raises Misconfigured."""
+    over = len(os.fsencode(path)) - _LONGEST_SOCKET
     if over > 0:
         raise Misconfigured(
-            f"runtime_dir is {str(folder)!r}, {over} bytes too long for its sockets ({_LONGEST_RUN_DIR} at most); set "
+            f"runtime_dir is {str(path.parent)!r}, {over} bytes too long for {path.name} to lie in it; set "
             "CUSTOMHOUSE_RUNTIME_DIR to a shorter path, or move home"
         )
 

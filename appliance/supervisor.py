@@ -18,7 +18,7 @@ import msgspec
 
 from appliance import handed, installed, supervised
 from appliance.house import make_folder
-from appliance.settings import Settings, check_sockets
+from appliance.settings import Settings, check_socket
 from appliance.supervised import Asked, State, Told
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,8 @@ class Supervisor:
 
     def start(self) -> None:
         """Raises Misconfigured when the port is somebody else's, or the runtime folder's path too long for sockets."""
-        check_sockets(self._settings)
+        for command in self._commands:
+            check_socket(self._ear_path(command))
         make_folder(self._settings.home)
         make_folder(self._settings.run_dir)
         self._api = handed.bound(self._settings.server.host, self._settings.server.port)

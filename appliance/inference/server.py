@@ -23,7 +23,7 @@ from appliance.inference import manifest
 from appliance.inference.door import create_app
 from appliance.inference.registry import Registry
 from appliance.inference.wire import ModelState
-from appliance.settings import Settings, check_sockets
+from appliance.settings import Settings, check_socket
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _BACKLOG = 1024  # callers at once: each thread of the worker and of the API hol
 def main(settings: Settings) -> int:
     """Open the models, serve until SIGTERM or SIGINT, finish what is in hand. Raises Misconfigured when a model that
     is wanted cannot be opened, or when another model process runs for this state directory."""
-    check_sockets(settings)
+    check_socket(settings.inference_socket)
     structs.prepare()
     settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
     with open(settings.run_dir / "inference.lock", "w") as lock:

@@ -15,7 +15,7 @@ from appliance.inference import manifest
 from appliance.inference.client import Models
 from appliance.media.decoders import Decoders
 from appliance.outbound import Outbound
-from appliance.settings import Settings, check_sockets
+from appliance.settings import Settings, check_socket
 from appliance.tasks import LANES, Lanes
 from appliance.text import language
 from appliance.text.engine import Engine
@@ -37,7 +37,7 @@ _FINISH_S = 25.0  # what is in hand may end; systemd kills after 30
 
 def main(settings: Settings) -> int:
     """Work until SIGTERM or SIGINT, then finish what is in hand. Raises Misconfigured when another one runs."""
-    check_sockets(settings)
+    check_socket(settings.run_dir / f"{max(LANES, key=len)}.sock")
     structs.prepare()
     house = House(settings, access.SERVICE)
     refuse_incapable_judge(settings)
