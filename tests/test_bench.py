@@ -74,7 +74,7 @@ def test_history_says_when_the_disk_is_too_small(settings: Settings) -> None:
 
 @pytest.mark.weights
 def test_a_bench_that_is_told_to_end_leaves_nothing_running(fetched: Settings) -> None:
-    with tempfile.TemporaryDirectory() as short:  # a socket's path has 107 characters
+    with tempfile.TemporaryDirectory() as short:  # a socket's path has 107 bytes
         scratch = Path(short)
         said = {**os.environ, "CUSTOMHOUSE_HOME": str(fetched.home), "TMPDIR": short}
         bench = subprocess.Popen([sys.executable, "-m", "appliance", "bench", "--only", "pickup"], env=said)

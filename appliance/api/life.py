@@ -85,18 +85,9 @@ class Life:
             await asyncio.sleep(self._every_s)
 
     async def _see_off(self) -> None:
-        try:
-            port = self._close_the_door()
-        except OSError:  # Granian was told itself, as one of its group, and has let go of the listener already
-            os.kill(os.getpid(), signal.SIGTERM)
-            return
-        begun = asyncio.get_running_loop().time()
-        while True:
-            waited = asyncio.get_running_loop().time() - begun
-            unread = [_unread(one) for one in _connections(port)]
-            if not unread or waited >= LONGEST_S or (waited >= QUIET_S and not any(unread)):
-                break
-            await asyncio.sleep(_LOOK_S)
+        # Granian may have been told itself, as one of its group, and have let go of the listener already
+        with contextlib.suppress(OSError):
+            await _until_quiet(self._close_the_door())
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _close_the_door(self) -> int:
@@ -116,6 +107,17 @@ def beats(ear: int) -> list[int]:
     """Which processes have beaten since the last look. Blocks until one has."""
     read = os.read(ear, _OTHER_BYTES)  # whole ones: the pipe keeps a beat together, and this is a multiple of one
     return [pid for (pid,) in _BEAT.iter_unpack(read)]
+
+
+async def _until_quiet(port: int) -> None:
+    """Until nobody who came in at the port is left, or only such as say nothing."""
+    begun = asyncio.get_running_loop().time()
+    while True:
+        waited = asyncio.get_running_loop().time() - begun
+        unread = [_unread(one) for one in _connections(port)]
+        if not unread or waited >= LONGEST_S or (waited >= QUIET_S and not any(unread)):
+            return
+        await asyncio.sleep(_LOOK_S)
 
 
 def _connections(port: int) -> Iterator[socket.socket]:
